@@ -1,0 +1,65 @@
+"""The command line: one function per command, and the table from errors to exit codes.
+
+A command imports its room only when it runs, so that ``restyle --help`` needs no engine and stylizing needs no torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+import restyle
+from restyle.cli import making, pictures
+from restyle.cli.report import FAULT, describe, error_document, exit_code, print_json
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Repaint any picture in the style of any other picture.",
+    epilog="Exit codes: 0 done, 1 a fault of restyle, 2 wrong usage, 3 a picture cannot be read or written, "
+    "4 a model or style file cannot be used, 5 the device is not there, 6 a picture is too large, "
+    "7 an extra is not installed, 130 interrupted.",
+)
+app.command("image")(pictures.image)
+app.command("models")(pictures.models)
+app.command("styles")(pictures.styles)
+app.command("info")(pictures.info)
+app.command("train")(making.train)
+app.command("export")(making.export)
+app.command("evaluate")(making.evaluate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"restyle {restyle.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Entry point of the ``restyle`` command: every foreseen error becomes one sentence and an exit code."""
+    # Pillow warns of damaged metadata in words for programmers; what matters to a user comes as a note or an error.
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        code = exit_code(error)
+        if "--json" in sys.argv:
+            print_json(error_document(error))
+        if code == FAULT:
+            raise
+        if str(error):  # without a command, the help has been printed and there is nothing to add
+            typer.echo(f"restyle: {describe(error)}", err=True)
+    sys.exit(code)

@@ -1,0 +1,217 @@
+"""Networks that others trained, frozen: VGG as encoder and judge, AlexNet as a judge that nothing trains against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from restyle.errors import ModelFileError
+
+# Channels of the convolutions up to relu4_1; "M" halves the size. The reference decoder mirrors this table.
+VGG_LAYERS: dict[str, tuple[int | str, ...]] = {
+    "vgg16": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512),
+    "vgg19": (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512),
+}
+
+
+class ImageNetNormalisation(nn.Module):
+    """Colours as networks trained on ImageNet expect them: mean 0 and deviation 1 over ImageNet."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).reshape(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) in 0..1 to the same shape."""
+        return (pictures - self.mean) / self.std
+
+
+class VggEncoder(nn.Module):
+    """VGG up to relu4_1, frozen: it is what the system knows about pictures, so nothing may change it.
+
+    ``train()`` is ignored, so that batch-norm statistics never move; parameters need no gradient.
+
+    Args:
+        variant: ``vgg16``, ``vgg19``, ``vgg19_bn`` (a batch norm after each convolution) or ``vgg19_normalised``
+            (weights scaled to mean activation 1; begins with a 1x1 convolution that normalises the colours itself).
+        as_trained: Zero padding, and pooling that drops an odd last row, as VGG was trained: for a judge. Otherwise
+            reflection padding and pooling that keeps it, as the paper's decoder needs.
+
+    Raises:
+        ValueError: unknown variant.
+
+    Source:
+        Simonyan & Zisserman 2015, configurations D and E; arXiv 1703.06868, section 6.
+    """
+
+    VARIANTS = ("vgg16", "vgg19", "vgg19_bn", "vgg19_normalised")
+
+    def __init__(self, variant: str = "vgg19", *, as_trained: bool = False) -> None:
+        super().__init__()
+        if variant not in self.VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(self.VARIANTS)}, got {variant!r}")
+        self.variant = variant
+        self.normalise = nn.Conv2d(3, 3, 1) if variant == "vgg19_normalised" else ImageNetNormalisation()
+        layers: list[nn.Module] = []
+        channels = 3
+        for step in VGG_LAYERS[variant.split("_")[0]]:
+            if isinstance(step, str):
+                layers.append(nn.MaxPool2d(2, ceil_mode=not as_trained))
+                continue
+            layers.append(nn.Conv2d(channels, step, 3, padding=1, padding_mode="zeros" if as_trained else "reflect"))
+            if variant.endswith("_bn"):
+                layers.append(nn.BatchNorm2d(step))
+            layers.append(nn.ReLU(inplace=False))
+            channels = step
+        self.layers = nn.Sequential(*layers)
+        self.requires_grad_(False)
+        super().train(False)
+
+    def train(self, mode: bool = True) -> VggEncoder:
+        """Stay in evaluation mode whatever is asked."""
+        return super().train(False)
+
+    def load_torchvision(self, weights: Mapping[str, Tensor]) -> VggEncoder:
+        """Take weights in torchvision's layout (``features.N.weight``); entries beyond relu4_1 are ignored.
+
+        Args:
+            weights: The state dict; any floating dtype.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ModelFileError: an entry is missing or has another shape.
+        """
+        if isinstance(self.normalise, nn.Conv2d):
+            raise ModelFileError("vgg19_normalised is not published in torchvision's layout; use vgg19 or vgg19_bn")
+        # torchvision numbers its layers exactly as this Sequential does.
+        names = {f"layers.{index}": f"features.{index}" for index in range(len(self.layers))}
+        load_renamed(self, weights, names, what="VGG")
+        return self
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Features after relu1_1, relu2_1, relu3_1 and relu4_1.
+
+        Args:
+            pictures: (N, 3, H, W), 0..1 RGB, H and W at least 16.
+
+        Returns:
+            Four tensors with 64, 128, 256 and 512 channels at 1, 1/2, 1/4 and 1/8 of the size (rounded up).
+        """
+        features = self.normalise(pictures)
+        taps: list[Tensor] = []
+        fresh = True  # the next ReLU is the first of its size
+        for layer in self.layers:
+            features = layer(features)
+            if isinstance(layer, nn.MaxPool2d):
+                fresh = True
+            elif isinstance(layer, nn.ReLU) and fresh:
+                taps.append(features)
+                fresh = False
+        return taps
+
+
+class AlexNetJudge(nn.Module):
+    """AlexNet's five convolutional layers with the linear weights of LPIPS v0.1, frozen.
+
+    Source:
+        Krizhevsky et al. 2012; Zhang et al. 2018, arXiv 1801.03924.
+    """
+
+    # Inputs, outputs, kernel, stride, padding, and whether a 3x3 pooling of stride 2 comes before.
+    LAYERS = (
+        (3, 64, 11, 4, 2, False),
+        (64, 192, 5, 1, 2, True),
+        (192, 384, 3, 1, 1, True),
+        (384, 256, 3, 1, 1, False),
+        (256, 256, 3, 1, 1, False),
+    )
+    TORCHVISION = (0, 3, 6, 8, 10)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding)
+            for inputs, outputs, kernel, stride, padding, _ in self.LAYERS
+        )
+        self.linear = nn.ModuleList(nn.Conv2d(layer[1], 1, 1, bias=False) for layer in self.LAYERS)
+        self.normalise = ImageNetNormalisation()
+        self.requires_grad_(False)
+
+    def load_torchvision(self, weights: Mapping[str, Tensor]) -> AlexNetJudge:
+        """Take ``features.N.weight`` in torchvision's layout and ``lpips.linN.weight``.
+
+        Raises:
+            ModelFileError: an entry is missing or has another shape.
+        """
+        names = {f"layers.{own}": f"features.{theirs}" for own, theirs in enumerate(self.TORCHVISION)}
+        names |= {f"linear.{own}": f"lpips.lin{own}" for own in range(len(self.LAYERS))}
+        load_renamed(self, weights, names, what="AlexNet")
+        return self
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Features after each of the five ReLUs, for (N, 3, H, W) in 0..1."""
+        features = self.normalise(pictures)
+        taps: list[Tensor] = []
+        for layer, (*_, pooled) in zip(self.layers, self.LAYERS, strict=True):
+            features = F.relu(layer(F.max_pool2d(features, 3, 2) if pooled else features))
+            taps.append(features)
+        return taps
+
+    def perceptual_distance(self, one: Tensor, other: Tensor) -> Tensor:
+        """LPIPS of two batches of pictures (N, 3, H, W) in 0..1: (N,), 0 = the same."""
+        total = torch.zeros(len(one), device=one.device)
+        for linear, a, b in zip(self.linear, self(one), self(other), strict=True):
+            a, b = (features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10) for features in (a, b))
+            total = total + linear((a - b).square()).mean((1, 2, 3))
+        return total
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file as float32.
+
+    Raises:
+        ModelFileError: the file is missing or damaged.
+    """
+    try:
+        return {name: value.float() for name, value in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def load_renamed(module: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str, str], *, what: str) -> None:
+    """Fill a module from weights that bear other names.
+
+    Args:
+        module: Filled in place; its parameters keep their dtype.
+        weights: Tensors by their own names.
+        names: For each layer of the module, its name in ``weights``.
+        what: How to call the weights in an error.
+
+    Raises:
+        ModelFileError: an entry is missing or has another shape.
+    """
+    state = {}
+    for name, own in module.state_dict().items():
+        layer, _, leaf = name.rpartition(".")
+        if leaf == "num_batches_tracked":  # counts training steps, and is missing from old files
+            state[name] = own
+            continue
+        theirs = f"{names[layer]}.{leaf}"
+        value = weights.get(theirs)
+        if value is None or value.shape != own.shape:
+            found = "nothing" if value is None else f"shape {tuple(value.shape)}"
+            raise ModelFileError(f"{what} weights: {theirs} must have shape {tuple(own.shape)}, found {found}")
+        state[name] = value.to(own.dtype)
+    module.load_state_dict(state)

@@ -1,0 +1,77 @@
+"""What all tests share: a private cache, small pictures, the bundled model."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+from restyle import gallery
+from restyle.cli import main
+from restyle.image import read_image, resize
+from restyle.stylizer import Style, Stylizer
+
+# Machines are shared and slow at times: a law is not broken by taking long. Nothing is left behind on the disk.
+hypothesis.settings.register_profile("restyle", deadline=None, database=None)
+hypothesis.settings.load_profile("restyle")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """torch's threads wait by spinning: with two of them, any other busy process makes the tests ten times slower."""
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("RESTYLE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """(96, 128, 3): a real photograph, small."""
+    return resize(read_image(gallery.find("coffee", kind="sample")).pixels, (96, 128))
+
+
+@pytest.fixture(scope="session")
+def model() -> Stylizer:
+    """The bundled model in float32."""
+    return Stylizer.load(precision="f32", threads=1)
+
+
+@pytest.fixture(scope="session")
+def wave(model, tmp_path_factory) -> Style:
+    return _encode(model, "wave", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def mosaic(model, tmp_path_factory) -> Style:
+    return _encode(model, "mosaic", tmp_path_factory)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run restyle in this process: exit code, standard output, standard error."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["restyle", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        return code or 0, out, err
+
+    return run
+
+
+def _encode(model: Stylizer, name: str, tmp_path_factory) -> Style:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESTYLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return model.encode_style(Path(gallery.find(name)))

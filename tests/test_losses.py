@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from restyle.nn.losses import colour_loss, content_loss, gram_matrix, relative_gram_loss, relative_statistics_loss
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def layers():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, channels, 12, 10, generator=generator).relu() for channels in (4, 6)]
+
+
+def test_equal_features_cost_nothing(layers):
+    assert content_loss(layers[0], layers[0]).abs().max() == 0
+    assert relative_statistics_loss(layers, layers).abs().max() == 0
+    assert relative_gram_loss(layers, layers).abs().max() == 0
+
+
+def test_statistics_and_gram_do_not_see_places(layers):
+    shuffled = [layer.flatten(2)[:, :, torch.randperm(120)].reshape(layer.shape) for layer in layers]
+    assert relative_statistics_loss(shuffled, layers).max() < 1e-6
+    assert relative_gram_loss(shuffled, layers).max() < 1e-6
+    assert content_loss(shuffled[0], layers[0]).min() > 0.5
+
+
+def test_content_does_not_see_contrast_and_brightness(layers):
+    assert content_loss(3 * layers[0] + 2, layers[0]).max() < 1e-3
+
+
+def test_statistics_loss_by_hand():
+    ours = [torch.tensor([[[[0.0, 2.0]]]])]  # mean 1, deviation 1
+    theirs = [torch.tensor([[[[1.0, 5.0]]]])]  # mean 3, deviation 2
+    expected = ((1 - 3) ** 2 + (1 - 2) ** 2) / (3**2 + 2**2)
+    torch.testing.assert_close(relative_statistics_loss(ours, theirs), torch.tensor([[expected]]), atol=1e-4, rtol=1e-4)
+
+
+def test_gram_by_hand():
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])
+    torch.testing.assert_close(gram_matrix(features), torch.tensor([[[2.5, 5.5], [5.5, 12.5]]]))
+
+
+def test_relative_losses_do_not_see_the_scale_of_a_layer(layers):
+    others = [layer.flip(0) ** 2 for layer in layers]
+    for loss in (relative_statistics_loss, relative_gram_loss):
+        small, large = loss(layers, others), loss([100 * x for x in layers], [100 * x for x in others])
+        torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-5)
+        assert small.shape == (2, 2)
+
+
+def test_colour_loss_measures_the_distance_of_palettes():
+    grey, brighter = torch.full((1, 3, 20, 20), 0.2), torch.full((1, 3, 30, 10), 0.6)
+    assert colour_loss(grey, grey).item() == 0
+    torch.manual_seed(0)
+    near, far = colour_loss(grey, grey + 0.1), colour_loss(grey, brighter)
+    assert 0 < near < far
+    picture = torch.rand(1, 3, 64, 64)
+    shuffled = picture.flatten(2)[:, :, torch.randperm(64 * 64)].reshape(picture.shape)
+    assert colour_loss(picture, shuffled) < 0.02
+
+
+@pytest.mark.parametrize("loss", [relative_statistics_loss, relative_gram_loss])
+def test_each_style_loss_falls_when_optimised_alone(layers, loss):
+    theirs = [layer + 1 for layer in layers]
+    ours = [layer.clone().requires_grad_() for layer in layers]
+    optimiser = torch.optim.Adam(ours, lr=0.05)
+    first = loss(ours, theirs).sum().item()
+    for _ in range(60):
+        optimiser.zero_grad()
+        total = loss(ours, theirs).sum()
+        total.backward()
+        optimiser.step()
+    assert total.item() < 0.2 * first
