@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 .PHONY: run test check bench docs clean
 
 run: $(VENV)/.run  ## stylize a bundled photograph with the bundled model
-	$(BIN)/restyle image astronaut --style starry -o stylized.png --overwrite
+	$(BIN)/restyle image castle --style cafe -o stylized.png --overwrite
 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/pytest
