@@ -1,4 +1,10 @@
 import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -7,8 +13,9 @@ from safetensors.torch import save_file
 
 from restyle import gallery
 from restyle.errors import ModelFileError
-from restyle.image import read_image
+from restyle.image import read_image, resize
 from restyle.learn import evaluate as room
+from restyle.learn import report
 from restyle.nn.pretrained import AlexNetJudge, VggEncoder, read_weights
 from restyle.weights import find_model
 
@@ -67,22 +74,235 @@ def test_photograph_and_style_score_zero_on_their_own_side(weights, pair):
     assert set(painted) == set(photo)
 
 
-def test_the_command_measures_paints_and_lays_out(run, weights, pairs_file, tmp_path):
+@pytest.fixture
+def words(weights, pairs_file):
+    words = ["evaluate", pairs_file, "--content", gallery.FOLDER, "--style", gallery.FOLDER, "--threads", 1]
+    return [*words, "--loss-weights", weights[0], "--judge-weights", weights[1]]
+
+
+def test_the_command_measures_paints_and_lays_out(run, words, tmp_path):
     out = tmp_path / "out"
-    vgg, alex = weights
-    words = ["evaluate", pairs_file, "--content", gallery.FOLDER, "--style", gallery.FOLDER]
-    words += ["--loss-weights", vgg, "--judge-weights", alex, "--threads", 1, "-o", out]
+    words += ["-o", out]
     code, printed, _ = run(*words, "--json")
     assert code == 0
     document = json.loads(printed)["fast"]
     assert document["mean"] == document["pairs"]["one"]
+    assert [*document["mean"]] == [*report.FIGURES]
+    assert document["mean"]["psnr_0"] == 100
+    assert not {"strengths", "versus"} & {*document}
     assert json.loads((out / "evaluation.json").read_text())["fast"] == document
     assert read_image(out / "fast" / "one.png").pixels.shape == (128, 192, 3)
     assert read_image(out / "sheet.jpg").pixels.shape == (320, 3 * 320, 3)
-    assert "style_vgg" in run(*words)[1]
-    assert json.loads(run(*words, "--json", "--strength", 0)[1])["fast"]["mean"]["content_vgg"] == 0
+    again = run(*words, "--strength", 0)[1]
+    assert "style_vgg" in again
+    assert str(out / "report.html") in again
+    still = json.loads((out / "evaluation.json").read_text())["fast"]["mean"]
+    assert still["content_vgg"] == still["identity"] == 0
+    assert still["stability"] == 1
+    assert not [*out.rglob("*.part")]
     assert run(*words, "--strength", "nan")[0] == 2
     assert run(*words, "--model", "fast", "--model", find_model("fast"))[0] == 2
+
+
+def test_the_command_compares_with_a_peer_at_several_strengths(run, words, pairs_file, pair, weights, tmp_path):
+    photo = room.Judges(*weights).figures(pair, pair.content)
+    peer = {figure: value or 4 for figure, value in photo.items()} | {"noise": 0.0, "style_vgg_1": 1.0, "psnr_0": 50.0}
+    other = dict.fromkeys(peer, 99.0)  # of a pair that is not asked for
+    (tmp_path / "peer.json").write_text(json.dumps({"mean": other, "pairs": {"one": peer, "more": other}}))
+    words += ["-o", tmp_path / "out", "--versus", tmp_path / "peer.json", "--strengths", "1,0,.5"]
+    code, printed, _ = run(*words)
+    assert code == 0
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())["fast"]
+    assert document["versus"]["mean"] == peer
+    for figure, ratio in document["versus"]["ratio"].items():
+        assert ratio == pytest.approx(document["mean"][figure] / peer[figure])
+    assert {*document["versus"]["ratio"]} == {*photo} - {"noise"}  # nothing is divided by 0, nor made up
+    assert f"x{document['versus']['ratio']['colour']:.2f}" in printed
+    assert re.search(r"figure +fast +peer\n", printed)
+    assert [row["strength"] for row in document["strengths"]] == [0, 0.5, 1]
+    first, *_, last = document["strengths"]
+    assert first == {"strength": 0, "style_vgg": pytest.approx(photo["style_vgg"]), "content_vgg": 0}
+    assert last["content_vgg"] == pytest.approx(document["mean"]["content_vgg"])
+    assert f"{last['content_vgg']:.4f}" in printed
+    assert {*links(tmp_path / "out" / "report.html")} == {
+        "pairs/one.content.jpg", "pairs/one.style.jpg", "fast/one.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("strengths", ["0,x", "0,3", "1", "0.5,0.5", "nan,1", ","])
+def test_strengths_that_cannot_be_are_refused(run, words, tmp_path, strengths):
+    code, _, said = run(*words, "-o", tmp_path / "out", "--strengths", strengths)
+    assert code == 2
+    assert said.count("\n") == 1
+    assert (
+        f"strengths must be two or more different numbers between 0 and 2, separated by commas, got {strengths!r}"
+        in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense", "must be a JSON object with 'pairs'"),
+        ("[]", "must be a JSON object"),
+        ('{"mean": {}}', "must be a JSON object"),
+        ('{"pairs": {}}', "has no figures for one"),
+        ('{"pairs": {"one": [0, 7]}}', "must be a JSON object"),
+        ('{"pairs": {"one": {"style_vgg": "low"}}}', "must be a JSON object"),
+        ('{"pairs": {"one": {"style_vgg": NaN}}}', "finite numbers"),
+        (f'{{"pairs": {{"one": {{"style_vgg": 1{"0" * 400}}}}}}}', "must be a JSON object"),
+    ],
+)
+def test_a_peer_that_cannot_be_compared_with_is_refused(run, words, tmp_path, text, said):
+    (tmp_path / "peer.json").write_text(text)
+    code, _, message = run(*words, "-o", tmp_path / "out", "--versus", tmp_path / "peer.json")
+    assert (code, message.count("\n")) == (4, 1)
+    assert "peer.json" in message
+    assert said in message
+
+
+class StandIn:
+    """A model that is told what to paint: a function of photograph, style picture and strength."""
+
+    card = SimpleNamespace(identity="stand-in")
+
+    def __init__(self, paint):
+        self.paint, self.read = paint, []
+
+    def encode_style(self, picture):
+        self.read.append(picture)
+        return picture
+
+    def apply(self, photo, style, strength=1.0):
+        return self.paint(photo.astype(np.float32), style, strength).clip(0, 255).round().astype(np.uint8)
+
+    def apply_many(self, photos, style, strength=1.0):
+        return [self.apply(photo, style, strength) for photo in photos]
+
+
+def towards(photo, style, strength):
+    return (1 - strength) * photo + strength * resize(style, photo.shape[:2])
+
+
+def measure(paint, pairs, weights, tmp_path, **options):
+    model = StandIn(paint)
+    document = room.evaluate({"it": model}, pairs, room.Judges(*weights), tmp_path / "out", **options)["it"]
+    return model, document
+
+
+def test_what_should_stay_is_measured(weights, pair, tmp_path):
+    def mean(paint):
+        return measure(paint, [pair], weights, tmp_path)[1]["mean"]
+
+    untouched = mean(lambda photo, style, strength: photo)
+    assert (untouched["identity"], untouched["psnr_0"], untouched["stability"]) == (0, 100, 1)
+    # Each pixel for itself cannot flicker; its own style changes nothing; strength 0 does nothing.
+    calm = mean(lambda photo, style, strength: photo + strength * (255 - 2 * photo) * (style.shape != photo.shape))
+    assert (calm["identity"], calm["psnr_0"], calm["stability"]) == (0, 100, 1)
+    assert calm["lpips_alex"] > 0
+    # Half as bright, in its own style too; strength 0 forgotten at 0, or just above, where the network is asked.
+    half = 10 * math.log10(255**2 / np.square(pair.content - (pair.content // 2).astype(float)).mean())
+    for paint in (
+        lambda photo, style, strength: photo // 2,
+        lambda photo, style, strength: photo // 2 if strength else photo,
+        lambda photo, style, strength: photo if 0 < strength < 0.1 else photo // 2,
+    ):
+        dark = mean(paint)
+        assert dark["psnr_0"] == pytest.approx(half, rel=1e-4)
+        assert dark["identity"] == dark["lpips_alex"] > 0
+    # A pattern that sticks to the screen while the picture moves below.
+    pattern = np.indices(pair.content.shape[:2]).sum(0)[:, :, None] % 16 * 2
+
+    def stuck(photo, style, strength):
+        return photo / 2 + 60 + strength * pattern[: photo.shape[0], : photo.shape[1]]
+
+    assert mean(stuck)["stability"] > 3
+
+
+def test_a_photograph_of_several_pairs_is_painted_in_its_own_style_once(weights, pair, tmp_path):
+    twin = room.Pair("two", pair.content.copy(), pair.style[::-1].copy())
+    model, document = measure(towards, [pair, twin], weights, tmp_path)
+    assert sum(np.array_equal(picture, pair.content) for picture in model.read) == 1
+    assert document["pairs"]["one"]["identity"] == document["pairs"]["two"]["identity"]
+    figures = [document["pairs"][name]["colour"] for name in ("one", "two")]
+    assert document["mean"]["colour"] == pytest.approx(sum(figures) / 2)
+
+
+def test_a_strength_that_turns_back_is_found(weights, pair, tmp_path):
+    def back(photo, style, strength):
+        return towards(photo, style, min(strength, 1 - strength))
+
+    judged = [measure(paint, [pair], weights, tmp_path, strengths=(0, 0.5, 1)) for paint in (towards, back)]
+    assert [document["not_monotone"] for _, document in judged] == [[], ["one"]]
+    rows = judged[0][1]["strengths"]
+    assert rows[0]["style_vgg"] > rows[1]["style_vgg"] > rows[2]["style_vgg"] >= 0
+    tables = [report.strength_table({"it": document}) for _, document in judged]
+    assert [table[-1] for table in tables] == [["monotone", "1 of 1 pairs", ""], ["monotone", "0 of 1 pairs", ""]]
+
+
+@pytest.mark.parametrize(
+    ("style", "content", "turns"),
+    [((3, 2, 2), (0, 1, 1), []), ((3, 1, 2), (0, 1, 2), ["one"]), ((3, 2, 1), (0, 2, 1), ["one"])],
+)
+def test_neither_style_nor_content_may_turn_back(weights, pair, tmp_path, monkeypatch, style, content, turns):
+    curve = [{"style_vgg": s, "content_vgg": c} for s, c in zip(style, content, strict=True)]
+    monkeypatch.setattr(room.Judges, "curve", lambda self, pair, paintings: curve)
+    _, document = measure(towards, [pair], weights, tmp_path, strengths=(0, 0.5, 1))
+    assert document["not_monotone"] == turns
+
+
+class Page(HTMLParser):
+    """What a page shows, links to, and is made of."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.tags, self.text, self.pictures = [], [], "", []
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.tags.append(tag)
+        self.links += [values[name] for name in ("href", "src") if name in values]
+        self.pictures += [values["alt"] for _ in range(tag == "img")]
+
+    def handle_data(self, text):
+        self.text += text
+
+
+def links(path):
+    """Where the page leads, every place being there."""
+    places = [unquote(link) for link in Page(path).links]
+    assert all((path.parent / place).is_file() for place in places)
+    return places
+
+
+def test_the_report_stands_alone_and_escapes_names(weights, pair, tmp_path):
+    odd = room.Pair("<b>&#1? %41", pair.content, pair.style)
+    models = {name: StandIn(paint) for name, paint in (("one", towards), (str(tmp_path / "<i>:&"), towards))}
+    peer = room.Peer("<u>", {"colour": 1.0})
+    room.evaluate(models, [odd], room.Judges(*weights), tmp_path / "out", versus=peer, strengths=(0, 1))
+    page = Page(tmp_path / "out" / "report.html")
+    assert not {"b", "i", "u", "script", "link", "iframe"} & {*page.tags}
+    places = [f"pairs/{odd.name}.content.jpg", f"pairs/{odd.name}.style.jpg"]
+    places += [f"{model}/{odd.name}.png" for model in ("one", "<i>:&")]
+    assert links(tmp_path / "out" / "report.html") == [place for place in places for _ in ("link", "picture")]
+    assert "http" not in (tmp_path / "out" / "report.html").read_text()
+    assert "prefers-color-scheme: dark" in (tmp_path / "out" / "report.html").read_text()
+    for word in ("<i>:&", "<u>", odd.name, "stand-in", "of 1 pairs", *report.FIGURES.values()):
+        assert word in page.text
+    assert len(page.pictures) == 4
+
+
+def test_a_model_must_not_lie_where_the_photographs_go(weights, pair, tmp_path):
+    for names in (["pairs"], ["a/one", "b/one"]):
+        with pytest.raises(ValueError, match="different names, and not 'pairs'"):
+            room.evaluate(dict.fromkeys(names, StandIn(towards)), [pair], room.Judges(*weights), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_figure_is_explained_in_the_documentation():
+    section = (Path(__file__).parents[1] / "docs" / "cli.md").read_text().partition("## restyle evaluate")[2]
+    assert all(f"`{figure}`" in section for figure in report.FIGURES)
 
 
 def test_wrong_files_are_named(weights, tmp_path, pairs_file):

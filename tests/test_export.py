@@ -7,20 +7,20 @@ import torch
 
 from restyle.errors import ModelFileError
 from restyle.export import onnx_graph
-from restyle.nn.networks import FastModel, FastStyleEncoder, FastStylizer
+from restyle.nn.networks import FastStyleEncoder, FastStylizer, Model
 from restyle.weights import GRAPHS, read_model
 
 pytestmark = pytest.mark.torch
 CARD = {"name": "tiny", "version": "0.0.1", "licence": "MIT"}
 
 
-class TinyModel(FastModel):
+class TinyModel(Model):
     def __init__(self):
-        torch.nn.Module.__init__(self)
         torch.manual_seed(0)
-        self.stylizer = FastStylizer(channels=16, blocks=1, stem=8, up=(8, 8))
-        self.style_encoder = FastStyleEncoder(16, self.stylizer.style_size, widths=(4, 4, 4, 4, 4), hidden=8)
-        torch.nn.init.normal_(self.style_encoder.head.weight, std=0.3)
+        stylizer = FastStylizer(channels=16, blocks=1, stem=8, up=(8, 8))
+        encoder = FastStyleEncoder(16, stylizer.style_size, widths=(4,) * 6, mixtures=4, hidden=8)
+        torch.nn.init.normal_(encoder.head.weight, std=0.3)
+        super().__init__(stylizer, encoder)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from restyle.image import (
     encode_image,
     fit_short_side,
     read_image,
+    read_size,
     resize,
     to_pil,
     to_pixels,
@@ -158,6 +159,32 @@ def test_every_orientation_is_turned_upright(cutout: np.ndarray, orientation: in
     assert picture.exif is not None
     exif.load(picture.exif)
     assert dict(exif) == {0x0112: 1, 0x010F: "Maker"}
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WebP", "AVIF", "GIF", "BMP", "PPM"])
+def test_the_size_is_read_from_the_header_and_is_that_of_the_upright_picture(
+    photo: np.ndarray, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for orientation in (None, 0, *ORIENTATIONS, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        known = orientation is not None and format not in ("GIF", "BMP", "PPM")
+        file = saved(to_pil(photo), format, **({"exif": exif} if known else {}))
+        upright = read_image(file).pixels.shape[:2]
+        with monkeypatch.context() as patched:
+            patched.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+            assert read_size(file) == upright
+
+
+def test_the_size_of_what_is_no_picture_is_refused_as_its_pixels_are(hostile: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    for path in (tmp_path / "text.jpg", tmp_path / "missing.png"):
+        with pytest.raises(ImageError, match=f"cannot read .*{path.name}"):
+            read_size(path)
+    with pytest.raises(LimitError, match="the limit is 10"):
+        read_size(hostile["rotated_exif"], limit_pixels=10)
+    assert read_size(hostile["truncated_jpeg"])
+    assert read_size(saved(Image.new("RGB", (5, 3)), "PNG", exif=b"Exif\0\0MM\0*nonsense")) == (3, 5)
 
 
 def test_exif_keeps_what_was_written_and_drops_what_is_stale(tmp_path: Path, photo: np.ndarray) -> None:

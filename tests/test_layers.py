@@ -23,6 +23,7 @@ INSIDE_NN = {"ops": 0, "pretrained": 1, "losses": 1, "networks": 2}
 
 LANDLORDS = {
     "torch": {"nn", "learn", "export"},
+    "accelerate": {"learn"},
     "safetensors": {"nn"},
     "onnx": {"export"},
     "openvino": {"runtime"},

@@ -1,9 +1,25 @@
 import pytest
 import torch
 
-from restyle.nn.losses import colour_loss, content_loss, gram_matrix, relative_gram_loss, relative_statistics_loss
+from restyle.nn.losses import (
+    colour_loss,
+    content_loss,
+    feature_statistics,
+    gram_loss,
+    gram_matrix,
+    statistics_loss,
+    total_variation,
+)
 
 pytestmark = pytest.mark.torch
+
+
+def relative_statistics_loss(painted, style, **options):
+    return statistics_loss([*map(feature_statistics, painted)], [*map(feature_statistics, style)], **options)
+
+
+def relative_gram_loss(painted, style):
+    return gram_loss([*map(gram_matrix, painted)], [*map(gram_matrix, style)])
 
 
 @pytest.fixture
@@ -72,3 +88,31 @@ def test_each_style_loss_falls_when_optimised_alone(layers, loss):
         total.backward()
         optimiser.step()
     assert total.item() < 0.2 * first
+
+
+def test_what_the_statistics_loss_is_relative_to(layers):
+    theirs = [layer.flip(0) ** 2 for layer in layers]
+    ours, seen = ([feature_statistics(layer) for layer in kind] for kind in (layers, theirs))
+    squared = statistics_loss(ours, seen, relative_to="nothing")
+    torch.testing.assert_close(squared, torch.stack([(a - b).square().sum(1) for a, b in zip(ours, seen, strict=True)]))
+    halves = [[one.chunk(2, 1) for one in kind] for kind in (ours, seen)]  # means and deviations, as in the paper
+    paper = [sum((a - b).norm(dim=1) for a, b in zip(one, two, strict=True)) for one, two in zip(*halves, strict=True)]
+    torch.testing.assert_close(statistics_loss(ours, seen, relative_to="nothing", power=1), torch.stack(paper))
+    both = statistics_loss(ours, seen, relative_to="both")
+    torch.testing.assert_close(both, statistics_loss(seen, ours, relative_to="both"))
+    assert (both <= 1).all()
+    assert (both < statistics_loss(ours, seen)).all()
+
+
+def test_the_root_of_no_distance_has_a_gradient(layers):
+    ours = feature_statistics(layers[0]).requires_grad_()
+    statistics_loss([ours], [ours.detach()], power=0.5).sum().backward()
+    assert ours.grad.isfinite().all()
+
+
+def test_total_variation_counts_steps():
+    flat = torch.full((1, 3, 8, 8), 0.3)
+    assert total_variation(flat).item() == 0
+    stripes = flat.clone()
+    stripes[..., ::2] += 0.5
+    torch.testing.assert_close(total_variation(stripes), torch.tensor([0.5]))

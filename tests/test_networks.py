@@ -1,16 +1,18 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from restyle.errors import ModelFileError, ShapeError
 from restyle.nn.networks import (
-    FastModel,
     FastStyleEncoder,
     FastStylizer,
     MirroredDecoder,
     ReferenceStyleEncoder,
     ReferenceStylizer,
     UpsampledConv,
+    fast_model,
 )
 from restyle.nn.ops import channel_statistics
 from restyle.nn.pretrained import VggEncoder
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.torch
 def small_fast():
     torch.manual_seed(0)
     stylizer = FastStylizer(channels=16, blocks=2, stem=8, up=(8, 8)).eval()
-    encoder = FastStyleEncoder(stylizer.sites, stylizer.style_size, widths=(4, 4, 4, 4, 4), hidden=8)
+    encoder = FastStyleEncoder(stylizer.sites, stylizer.style_size, widths=(4,) * 6, mixtures=4, hidden=8)
     torch.nn.init.normal_(encoder.head.weight, std=0.5)
     return stylizer, encoder
 
@@ -107,7 +109,8 @@ def test_decoder_mirrors_the_encoder():
 def test_reference_gives_back_the_input_size(reference, size):
     stylizer, encode = reference
     content = torch.rand(2, 3, *size)
-    stylized, own = stylizer(content, encode(content), torch.ones(2, 1), torch.zeros(2, 1024), torch.zeros(2, 1))
+    style = encode(torch.rand(2, 3, 32, 32))
+    stylized, own = stylizer(content, style, torch.ones(2, 1), torch.zeros(2, 1024), torch.zeros(2, 1))
     assert stylized.shape == content.shape
     torch.testing.assert_close(own, encode(content))
 
@@ -116,7 +119,8 @@ def test_reference_gives_back_the_input_size(reference, size):
 def test_fast_gives_back_the_input_size(small_fast, size):
     stylizer, encode = small_fast
     content = torch.rand(2, 3, *size)
-    stylized, own = stylizer(content, encode(content), torch.ones(2, 1), torch.zeros(2, 32), torch.zeros(2, 1))
+    style = encode(torch.rand(2, 3, 32, 32))
+    stylized, own = stylizer(content, style, torch.ones(2, 1), torch.zeros(2, 32), torch.zeros(2, 1))
     assert stylized.shape == content.shape
     assert own.shape == (2, 32)
     assert 0 <= stylized.min() <= stylized.max() <= 1
@@ -188,10 +192,35 @@ def test_own_statistics_do_not_see_the_padding(small_fast):
 
 
 def test_no_zero_border_meets_the_picture(small_fast):
-    # A flat picture stays flat up to its edges, although normalising magnifies the slightest difference.
+    # Grain apart, a flat picture stays flat up to its edges, although normalising magnifies the slightest difference.
+    stylizer, encoder = copy.deepcopy(small_fast)
+    torch.nn.init.zeros_(stylizer.mix_grain.weight)
     for size in ((64, 64), (61, 45)):
-        painted, _ = paint(small_fast, torch.full((1, 3, *size), 0.6), torch.rand(1, 3, 40, 40))
+        painted, _ = paint((stylizer, encoder), torch.full((1, 3, *size), 0.6), torch.rand(1, 3, 40, 40))
         assert painted.std((2, 3)).max() < 1e-3
+
+
+def test_grain_breaks_the_repetition_in_flat_areas_and_itself_repeats_with_the_grid(small_fast):
+    grid = small_fast[0].grid
+    painted, _ = paint(small_fast, torch.full((1, 3, 480, 490), 0.6), torch.rand(1, 3, 40, 40))
+    inside = painted[:, :, 100:200, 100:200]
+    for down, across in ((0, grid), (grid, 0), (grid, grid)):
+        moved = painted[:, :, 100 + down : 200 + down, 100 + across : 200 + across]
+        torch.testing.assert_close(moved, inside, atol=1e-4, rtol=1e-4)
+    for cells in range(1, grid // 8):  # and with nothing smaller
+        assert (painted[:, :, 100:200, 100 + 8 * cells : 200 + 8 * cells] - inside).abs().mean() > 1e-3
+
+
+def test_grain_is_as_strong_as_the_style_wants(small_fast):
+    stylizer, encode = small_fast
+    flat, vector = torch.full((1, 3, 128, 128), 0.6), encode(torch.rand(1, 3, 40, 40))
+    spread = []
+    for factor in (0.0, 1.0, 3.0):
+        asked = vector.clone()
+        asked[:, -stylizer.grain.shape[1] :] *= factor
+        painted, _ = stylizer(flat, asked, torch.ones(1, 1), torch.zeros(1, 32), torch.zeros(1, 1))
+        spread.append(painted.std((2, 3)).mean().item())
+    assert spread[0] < 1e-3 < spread[1] < spread[2]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +286,7 @@ def test_folded_upsampling_equals_upsampling_then_convolving(kernel):
 
 
 def test_fast_costs_what_the_design_allows():
-    stylizer, count = FastModel().stylizer, 0
+    stylizer, count = fast_model().stylizer, 0
 
     def add(layer, inputs, output):
         nonlocal count

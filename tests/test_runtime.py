@@ -41,21 +41,60 @@ def test_both_engines_paint_the_same_picture(photo, model):
 def test_bf16_stays_close_to_f32_in_every_bundled_style(photo):
     if not runtime.computes_bf16("cpu"):
         pytest.skip("this processor does not compute in bf16")
-    half, full = (Stylizer.load(precision=precision, threads=1) for precision in ("bf16", "f32"))
-    assert (half.precision, full.precision) == ("bf16", "f32")
+    half, mixed, full = (Stylizer.load(precision=precision, threads=1) for precision in ("bf16", "mixed", "f32"))
+    assert (half.precision, mixed.precision, full.precision) == ("bf16", "mixed", "f32")
     for entry in gallery.styles():
         style = full.encode_style(entry.path)
-        difference = np.abs(half.apply(photo, style).astype(int) - full.apply(photo, style))
+        expected = full.apply(photo, style).astype(int)
+        difference = np.abs(half.apply(photo, style) - expected)
         assert 0 < difference.mean() < 1, entry.name
         assert (difference > 3).mean() < 0.01, entry.name
+        closer = np.abs(mixed.apply(photo, style) - expected)
+        assert 0 < closer.mean() < difference.mean(), entry.name
+        assert closer.max() <= 3, entry.name
         assert half.encode_style(entry.path) == style  # styles are read in f32 always
 
 
-def test_bf16_is_taken_unasked_only_for_models_that_bear_it(monkeypatch):
+def test_what_leads_up_to_the_exact_tensor_is_computed_in_f32(photo, model):
+    if not runtime.computes_bf16("cpu"):
+        pytest.skip("this processor does not compute in bf16")
+    half, full = (runtime.open_graph(STYLIZER, precision=precision, threads=1) for precision in ("mixed", "f32"))
+    for only in (None, "own"):
+        ours, theirs = (graph.run(inputs(photo, model.card), only=only)["own"] for graph in (half, full))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    again = half.run(inputs(255 - photo, model.card))["stylized"]  # both parts see the new picture
+    assert np.abs(again.astype(int) - full.run(inputs(255 - photo, model.card))["stylized"]).mean() < 1
+    assert set(half.run(inputs(photo, model.card))) == {"stylized", "own"}
+    assert len(half._requests(inputs(photo, model.card), None)) == 2
+
+
+def test_the_two_parts_of_a_cut_graph_are_the_whole(photo, model):
+    """Whatever the processor: both parts in float32 paint what the graph in one piece paints."""
+    import openvino as ov
+
+    given = inputs(photo, model.card)
+    whole = runtime.open_graph(STYLIZER, precision="f32", threads=1)
+    expected = whole.run(given)
+    graph = whole._model.clone()
+    graph.reshape({name: list(array.shape) for name, array in given.items()})
+    before, after = runtime._cut(graph, runtime._tensor(graph, runtime.EXACT))
+    assert {port.any_name for port in before.outputs} == {runtime.EXACT, "own"}
+    assert {port.any_name for port in after.outputs} == {"stylized"}
+    for part in (before, after):
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        request = ov.Core().compile_model(part, "CPU", options)
+        found = request({port.any_name: given[port.any_name] for port in part.inputs})
+        given |= {port.any_name: value for port, value in found.items()}
+    assert np.abs(given["stylized"].astype(int) - expected["stylized"]).max() <= 1
+    np.testing.assert_allclose(given["own"], expected["own"], rtol=1e-4, atol=1e-4)
+    assert runtime._tensor(graph, "no such name") is None
+
+
+def test_mixed_precision_is_taken_unasked_only_for_models_that_bear_it(monkeypatch):
     monkeypatch.setattr(runtime, "computes_bf16", lambda device: True)
     card = read_model(find_model("fast"))
-    for faithful, precision in ((False, "f32"), (True, "bf16")):
-        document = {**card.document, "bf16_is_faithful": faithful}
+    for faithful, precision in ((False, "f32"), (True, "mixed")):
+        document = {**card.document, "mixed_is_faithful": faithful}
         monkeypatch.setattr(stylizer, "read_model", lambda _, d=document: dataclasses.replace(card, document=d))
         assert Stylizer.load().precision == precision
         assert Stylizer.load(precision="f32").precision == "f32"
@@ -174,11 +213,12 @@ def test_openvino_runs_the_processor_where_it_is_installed(monkeypatch):
 
 
 def test_precision_is_what_the_processor_has(monkeypatch):
-    for native, precision in ((True, "bf16"), (False, "f32")):
+    for native, precision in ((True, "mixed"), (False, "f32")):
         monkeypatch.setattr(runtime, "computes_bf16", lambda device, native=native: native)
         assert runtime.open_graph(STYLIZER).precision == precision
-    with pytest.raises(DeviceError, match="does not compute in bf16"):
-        runtime.open_graph(STYLIZER, precision="bf16")
+    for precision in ("mixed", "bf16"):
+        with pytest.raises(DeviceError, match="does not compute in bf16"):
+            runtime.open_graph(STYLIZER, precision=precision)
     with pytest.raises(DeviceError, match="f32 only"):
         runtime.open_graph(STYLIZER, engine="onnxruntime", precision="bf16")
 

@@ -239,8 +239,10 @@ def test_tiles_are_taken_when_a_picture_is_large(model, wave, castle, monkeypatc
     model.apply_many([castle, castle], wave)
     assert calls[1] == ("own", 700)
     # A tile that ends inside the picture reaches the model's halo beyond what is kept of it.
-    assert min(width for only, width in calls if only == "stylized") == 240 + 2 * model.card.halo
-    assert max(width for only, width in calls if only == "stylized") < 400
+    assert model.card.grid == 256
+    widths = {width for only, width in calls if only == "stylized"}
+    # 256 pixels before (the halo, up to the grid), 256 that are kept, and the halo; at the end from a multiple of 256.
+    assert widths == {256 + 256 + model.card.halo, 700 - 256}
     calls.clear()
     model.apply(castle, wave, tile=704)  # the picture fits into one tile
     assert calls == [(None, 700)]

@@ -3,19 +3,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restyle.tiling import GRID, merge_statistics, plan_tiles
+from restyle.tiling import merge_statistics, plan_tiles
 
 lengths = st.integers(1, 700)
 
 
-@given(size=st.tuples(lengths, lengths), tile=st.integers(1, 300), halo=st.integers(0, 100))
-def test_tiles_cover_every_pixel_once_with_their_halo(size, tile, halo):
+@given(
+    size=st.tuples(lengths, lengths),
+    tile=st.integers(1, 300),
+    halo=st.integers(0, 100),
+    grid=st.sampled_from([1, 8, 128]),
+)
+def test_tiles_cover_every_pixel_once_with_their_halo(size, tile, halo, grid):
     covered = np.zeros(size, int)
-    tiles = plan_tiles(size, tile=max(tile, max(size) // 20), halo=halo)
+    tiles = plan_tiles(size, tile=max(tile, max(size) // 20), halo=halo, grid=grid)
     for one in tiles:
         covered[one.inner] += 1
         for axis, (outer, inner, kept) in enumerate(zip(one.outer, one.inner, one.kept, strict=True)):
-            assert outer.start % GRID == 0
+            assert outer.start % grid == 0
             assert outer.start == 0 or outer.start <= inner.start - halo
             assert outer.stop == size[axis] or outer.stop >= inner.stop + halo
             assert 0 <= outer.start <= inner.start < inner.stop <= outer.stop <= size[axis]
@@ -27,7 +32,7 @@ def test_tiles_cover_every_pixel_once_with_their_halo(size, tile, halo):
 
 def test_impossible_plans_are_refused():
     with pytest.raises(ValueError, match="tile 0"):
-        plan_tiles((10, 10), tile=0, halo=0)
+        plan_tiles((10, 10), tile=0, halo=0, grid=8)
 
 
 @given(seed=st.integers(0, 99), cut=st.integers(1, 39))

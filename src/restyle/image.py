@@ -93,6 +93,24 @@ def read_image(source: Source, *, limit_pixels: int = LIMIT_PIXELS) -> Picture:
         return _decode(image, name)
 
 
+def read_size(source: Source, *, limit_pixels: int = LIMIT_PIXELS) -> tuple[int, int]:
+    """The (height, width) of the upright picture, from the file's header alone.
+
+    Nothing is decoded, so damage further inside stays unseen, and a PNG that tells its orientation behind its pixels
+    counts as upright. Arguments and errors are those of ``read_image``.
+    """
+    name = _name(source)
+    with _open(source, name) as stream:
+        image = _read_header(stream, name)
+        _check_limits(image.size, name, limit_pixels)
+        orientation: object = 1
+        with contextlib.suppress(Exception):  # broken EXIF data, as in _read_exif
+            orientation = Image.Image.getexif(image).get(_TAG.Orientation, 1)  # PNG's own method would decode
+        # Pillow gives TIFF's size upright already.
+        turned = isinstance(orientation, int) and 5 <= orientation <= 8 and image.format != "TIFF"
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def _name(source: object) -> str:
     """What to call the source in a message; quoted, so that odd file names cannot spoil a terminal."""
     path = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)

@@ -44,7 +44,10 @@ ONNXRUNTIME_PROVIDERS = {
 }
 DEVICES = ("auto", *dict.fromkeys((*OPENVINO_DEVICES, *ONNXRUNTIME_PROVIDERS)))
 ENGINES = ("auto", "openvino", "onnxruntime")
-PRECISIONS = ("auto", "f32", "bf16")
+PRECISIONS = ("auto", "f32", "mixed", "bf16")
+EXACT = "exact"
+"""A graph may name one tensor so: in the precision ``mixed``, what leads up to it is computed in float32."""
+
 KEPT_SIZES = 12
 """Compiled sizes that are kept per graph; the one unused for longest goes first."""
 
@@ -83,8 +86,8 @@ def open_graph(
         path: The ONNX file.
         device: One of ``DEVICES``. ``auto`` takes CUDA where ONNX Runtime offers it, else the processor.
         engine: One of ``ENGINES``; ``auto`` takes OpenVINO for the processor and for Intel's devices where installed.
-        precision: ``f32``; ``bf16``, 1.7 times as fast on a processor with AVX512-BF16; ``auto`` takes bf16 where the
-            processor computes in it natively.
+        precision: ``f32``; ``bf16``, 1.7 times as fast on a processor with AVX512-BF16; ``mixed``, float32 up to the
+            tensor ``EXACT`` and bf16 from there; ``auto`` takes mixed where the processor computes in bf16 natively.
         threads: Processor threads; None leaves it to the engine.
 
     Returns:
@@ -103,7 +106,7 @@ def open_graph(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     if device == "auto":
-        if engine != "openvino" and precision != "bf16" and _cuda_is_installed():
+        if engine != "openvino" and precision in ("auto", "f32") and _cuda_is_installed():
             with contextlib.suppress(DeviceError):  # installed for CUDA, but no card or driver here
                 return OnnxRuntimeGraph(path, device="cuda", precision=precision, threads=threads)
         device = "cpu"
@@ -164,41 +167,62 @@ class OpenVinoGraph:
         self._core = _openvino_core()
         self._target = OPENVINO_DEVICES[device]
         native = computes_bf16(device)
-        if precision == "bf16" and not native:
+        if precision in ("mixed", "bf16") and not native:
             raise DeviceError(f"the {device} of this machine does not compute in bf16; use precision f32")
-        self.precision = "bf16" if native and precision != "f32" else "f32"
-        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
+        self.precision = precision if precision != "auto" else "mixed" if native else "f32"
+        self._settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None and device == "cpu":
             self._settings["INFERENCE_NUM_THREADS"] = threads
         try:
             self._model = _with_byte_pictures(self._core.read_model(path))
         except RuntimeError as error:
             raise ModelFileError(f"openvino cannot read {path}: {error}") from error
-        self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._compiled: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def run(self, inputs: Arrays, *, only: str | None = None) -> dict[str, NDArray[Any]]:
         """See ``Graph.run``."""
         # One run at a time: a run already uses all threads, and a request's buffers must not be shared.
         with self._lock:
-            results = self._request(inputs, only).infer(dict(inputs))
-            return {output.any_name: value for output, value in results.items()}
+            found: dict[str, NDArray[Any]] = {}
+            for request in self._requests(inputs, only):
+                names = {port.any_name for port in request.model_inputs}
+                results = request.infer({name: array for name, array in inputs.items() if name in names})
+                found |= {port.any_name: value for port, value in results.items() if port.any_name != EXACT}
+            return found
 
-    def _request(self, inputs: Arrays, only: str | None) -> Any:
+    def _requests(self, inputs: Arrays, only: str | None) -> list[Any]:
+        """The compiled parts of the graph for these sizes, in the order in which they run."""
         key = (only, *(array.shape for array in inputs.values()))
         if key not in self._compiled:
-            model = self._model.clone()
-            for output in model.outputs if only else []:
-                if output.any_name != only:
-                    model.remove_result(output.node)
-            model.reshape({name: list(array.shape) for name, array in inputs.items()})
-            self._compiled[key] = self._core.compile_model(model, self._target, self._settings).create_infer_request()
+            self._compiled[key] = self._compile({name: list(array.shape) for name, array in inputs.items()}, only)
             while len(self._compiled) > 1 and (
                 len(self._compiled) > KEPT_SIZES or sum(map(_pixels, self._compiled)) > KEPT_PIXELS
             ):
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
         return self._compiled[key]
+
+    def _compile(self, shapes: dict[str, list[int]], only: str | None) -> list[Any]:
+        model = self._model.clone()
+        model.reshape(shapes)
+        for output in model.outputs if only else []:
+            if output.any_name != only:
+                model.remove_result(output.node)
+        if self.precision != "mixed" or not _tensor(self._model, EXACT):
+            parts = [(model, "f32" if self.precision == "f32" else "bf16")]
+        elif exact := _tensor(model, EXACT):
+            before, after = _cut(model, exact)
+            parts = [(before, "f32"), (after, "bf16")]
+        else:  # what is asked for lies before it
+            parts = [(model, "f32")]
+        requests: list[Any] = []
+        for part, precision in parts:
+            settings = {**self._settings, "INFERENCE_PRECISION_HINT": precision}
+            requests.append(self._core.compile_model(part, self._target, settings).create_infer_request())
+        if len(requests) == 2:  # the second reads where the first has written
+            requests[1].set_tensor(EXACT, requests[0].get_tensor(EXACT))
+        return requests
 
 
 class OnnxRuntimeGraph:
@@ -208,7 +232,7 @@ class OnnxRuntimeGraph:
     precision = "f32"
 
     def __init__(self, path: Path, *, device: str, precision: str, threads: int | None) -> None:
-        if precision == "bf16":
+        if precision in ("mixed", "bf16"):
             raise DeviceError("onnxruntime computes our graphs in f32 only; use precision f32, or the engine openvino")
         runtime = importlib.import_module("onnxruntime")
         self.device = device
@@ -260,6 +284,44 @@ def _with_byte_pictures(model: Any) -> Any:
         result.output(0).get_tensor().set_names({name})
         results.append(result)
     return ov.Model(results, model.get_parameters())
+
+
+def _tensor(model: Any, name: str) -> Any:
+    """The output port that carries a name, or None."""
+    ports = (port for node in model.get_ops() for port in node.outputs())
+    return next((port for port in ports if name in port.get_names()), None)
+
+
+def _cut(model: Any, port: Any) -> tuple[Any, Any]:
+    """Two models: what leads up to a port and all that does not need it, and what comes after it. Uses the model up."""
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    entry = ops.parameter(port.get_partial_shape(), port.get_element_type(), name=EXACT)
+    targets = port.get_target_inputs()
+    exit_ = ops.result(port)
+    for target in targets:
+        target.replace_source_output(entry.output(0))
+    entry.output(0).get_tensor().set_names({EXACT})
+    sides: tuple[list[Any], list[Any]] = ([exit_], [])
+    for result in model.get_results():
+        sides[EXACT in _parameters([result])].append(result)
+    before, after = (ov.Model(results, list(_parameters(results).values())) for results in sides)
+    return before, after
+
+
+def _parameters(results: list[Any]) -> dict[str, Any]:
+    """The inputs that some results depend on, by the name of their node."""
+    found, seen, waiting = {}, set[str](), list(results)
+    while waiting:
+        node = waiting.pop()
+        if node.get_name() in seen:
+            continue
+        seen.add(node.get_name())
+        if node.get_type_name() == "Parameter":
+            found[node.get_friendly_name()] = node
+        waiting += [value.get_node() for value in node.input_values()]
+    return found
 
 
 def _pixels(key: tuple[Any, ...]) -> int:

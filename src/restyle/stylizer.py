@@ -178,8 +178,9 @@ class Stylizer:
             model: Name of a bundled model, or a model folder.
             device: ``auto``, ``cpu``, or another of ``restyle.runtime.DEVICES``; one that is missing is an error.
             engine: ``auto``, ``openvino`` or ``onnxruntime``.
-            precision: ``f32``; ``bf16``, which is faster but not exact; ``auto`` takes bf16 where the processor has it
-                and the model's card says that it ``bf16_is_faithful``: a mean difference below 1/255, none above 3/255.
+            precision: ``f32``; ``mixed``, faster: what needs it in float32, the rest in bf16; ``bf16``, fastest, but
+                not exact; ``auto`` takes mixed where the processor has bf16 and the model's card says that
+                ``mixed_is_faithful``: a mean difference below 1/255, none above 3/255.
             threads: Processor threads; None = the engine's choice.
 
         Raises:
@@ -191,7 +192,7 @@ class Stylizer:
         """
         folder = find_model(model)
         card = read_model(folder)
-        if precision == "auto" and not card.document.get("bf16_is_faithful", False):
+        if precision == "auto" and not card.document.get("mixed_is_faithful", False):
             precision = "f32"
         painter = open_graph(folder / GRAPHS[1], device=device, engine=engine, precision=precision, threads=threads)
         # The style encoder runs once a style, and its averages suffer most from few digits: always float32.
@@ -316,13 +317,13 @@ class Stylizer:
         # First the statistics of the whole picture, then every tile with these.
         # ONNX Runtime computes the whole graph even for them, so there the pieces must be as small as the tiles.
         piece_side = STATISTICS_TILE if self.engine == "openvino" else tile
-        parts = plan_tiles((height, width), tile=piece_side, halo=0)
+        parts = plan_tiles((height, width), tile=piece_side, halo=0, grid=8)
         seen = [self._painter.run({**inputs, "content": content[:, *one.outer]}, only="own")["own"] for one in parts]
         inputs["statistics"] = merge_statistics(seen, [content[0, *one.outer].size for one in parts])
         inputs["given"] = np.ones((count, 1), np.float32)
         painted = np.empty_like(content)
         # Tiles of one shape after the other: each shape is compiled once.
-        tiles = plan_tiles((height, width), tile=tile, halo=self.card.halo)
+        tiles = plan_tiles((height, width), tile=tile, halo=self.card.halo, grid=self.card.grid)
         for one in sorted(tiles, key=lambda one: one.shape):
             piece = self._painter.run({**inputs, "content": content[:, *one.outer]}, only="stylized")["stylized"]
             painted[:, *one.inner] = piece[:, *one.kept]

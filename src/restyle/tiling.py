@@ -13,9 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-GRID = 8
-"""The networks halve the size three times: windows must begin at multiples of this many pixels."""
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -45,13 +42,14 @@ class Tile:
         return rows, columns
 
 
-def plan_tiles(size: tuple[int, int], *, tile: int, halo: int) -> list[Tile]:
+def plan_tiles(size: tuple[int, int], *, tile: int, halo: int, grid: int) -> list[Tile]:
     """Cut a picture into tiles, row by row.
 
     Args:
         size: (height, width) of the picture.
-        tile: Largest side of the inner windows, rounded up to a multiple of ``GRID``.
-        halo: How far the outer windows reach beyond, rounded up likewise; less only where the picture ends.
+        tile: Largest side of the inner windows, rounded up to a multiple of ``grid``.
+        halo: How far the outer windows reach beyond, at least; less only where the picture ends.
+        grid: The outer windows begin at multiples of this.
 
     Returns:
         The tiles. Their outer windows have at most two different heights and widths, so that few sizes are compiled.
@@ -59,10 +57,11 @@ def plan_tiles(size: tuple[int, int], *, tile: int, halo: int) -> list[Tile]:
     Raises:
         ValueError: a number that is too small.
     """
-    if tile < 1 or halo < 0 or min(size) < 1:
-        raise ValueError(f"tile must be at least 1, halo at least 0, got tile {tile}, halo {halo} for size {size}")
-    tile, halo = (-(-number // GRID) * GRID for number in (tile, halo))
-    rows, columns = (_cut(length, tile, halo) for length in size)
+    if tile < 1 or halo < 0 or grid < 1 or min(size) < 1:
+        raise ValueError(
+            f"tile and grid must be at least 1, halo at least 0, got tile {tile}, halo {halo}, grid {grid} for {size}"
+        )
+    rows, columns = (_cut(length, tile, halo, grid) for length in size)
     return [Tile((top, left), (inner_top, inner_left)) for top, inner_top in rows for left, inner_left in columns]
 
 
@@ -84,17 +83,21 @@ def merge_statistics(statistics: Sequence[NDArray[np.float32]], weights: Sequenc
     return np.concatenate([mean, np.sqrt(variance.clip(0))], 1).astype(np.float32)
 
 
-def _cut(length: int, tile: int, halo: int) -> list[tuple[slice, slice]]:
+def _cut(length: int, tile: int, halo: int, grid: int) -> list[tuple[slice, slice]]:
     """(outer, inner) windows along one side."""
     # Equal shares, so that no thin strip is left at the end.
-    share = -(-length // -(-length // tile))
-    step = -(-share // GRID) * GRID
-    window = step + 2 * halo
-    last = max(0, (length - window) // GRID * GRID)
+    share = -(-length // -(-length // _up(tile, grid)))
+    step, before = _up(share, grid), _up(halo, grid)
+    window = before + step + halo
+    last = max(0, _up(length - window, grid))
     spans = []
     for begin in range(0, length, step):
-        start = min(max(begin - halo, 0), last)
-        # The last window takes along the few pixels that the grid leaves over.
-        stop = length if start == last else start + window
+        start = min(max(begin - before, 0), last)
+        stop = min(start + window, length)
         spans.append((slice(start, stop), slice(begin, min(begin + step, length))))
     return spans
+
+
+def _up(number: int, grid: int) -> int:
+    """The next multiple."""
+    return -(-number // grid) * grid

@@ -29,6 +29,7 @@ class ModelCard:
         sites: S, channels over all AdaIN sites.
         style_size: D, length of a style vector.
         halo: How far around a pixel the stylizer looks, in pixels, once the statistics are given.
+        grid: Tiles must begin at multiples of this many pixels.
         sha256: Hash of each graph file, by file name.
         document: The whole of ``model.json``: training data, measured quality, parity.
     """
@@ -39,6 +40,7 @@ class ModelCard:
     sites: int
     style_size: int
     halo: int
+    grid: int
     sha256: Mapping[str, str]
     document: Mapping[str, Any]
 
@@ -49,14 +51,15 @@ class ModelCard:
         Raises:
             ModelFileError: a field is missing or of another type.
         """
-        numbers = dict.fromkeys(("sites", "style_size", "halo"), int)
+        numbers = dict.fromkeys(("sites", "style_size", "halo", "grid"), int)
         fields: dict[str, type] = {**dict.fromkeys(("name", "version", "licence"), str), **numbers, "sha256": dict}
         for field, kind in fields.items():
             if not isinstance(document.get(field), kind):
                 raise ModelFileError(f"model.json: {field} must be {kind.__name__}, found {document.get(field)!r}")
-        sites, style_size, halo = (document[name] for name in numbers)
-        if sites < 1 or halo < 0 or style_size < 2 * sites:
-            raise ModelFileError(f"model.json: sites {sites}, style_size {style_size}, halo {halo} cannot be")
+        sites, style_size, halo, grid = (document[name] for name in numbers)
+        if sites < 1 or halo < 0 or grid < 1 or style_size < 2 * sites:
+            found = ", ".join(f"{name} {document[name]}" for name in numbers)
+            raise ModelFileError(f"model.json: {found} cannot be")
         missing = [name for name in GRAPHS if name not in document["sha256"]]
         if missing:
             raise ModelFileError(f"model.json: sha256 lacks {', '.join(missing)}")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import restyle
-from restyle.cli import making, pictures
+from restyle.cli import making, measuring, pictures
 from restyle.cli.report import FAULT, describe, error_document, exit_code, print_json
 
 app = typer.Typer(
@@ -29,8 +29,9 @@ app.command("models")(pictures.models)
 app.command("styles")(pictures.styles)
 app.command("info")(pictures.info)
 app.command("train")(making.train)
+app.command("reconstruct")(making.reconstruct)
 app.command("export")(making.export)
-app.command("evaluate")(making.evaluate)
+app.command("evaluate")(measuring.evaluate)
 
 
 def _print_version(wanted: bool) -> None:

@@ -68,7 +68,7 @@ def image(
     ] = None,
     model: Model = "fast",
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, f32 or bf16 (faster on recent processors).")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, f32, mixed or bf16 (faster on recent processors).")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads.", show_default="all")] = None,
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.")] = None,
     limit_megapixels: Annotated[float, typer.Option(help="Refuse to read larger pictures.")] = 200.0,

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -24,8 +25,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from restyle import gallery
 from restyle.errors import ModelFileError
-from restyle.nn.networks import FastModel, Stylizer, UpsampledConv
+from restyle.nn.networks import FastStylizer, Model, UpsampledConv
+from restyle.nn.networks import Stylizer as StylizerNetwork
+from restyle.runtime import EXACT, computes_bf16
+from restyle.stylizer import Stylizer
 from restyle.weights import GRAPHS, ModelCard, file_sha256
 
 OPSET = 17
@@ -33,11 +38,11 @@ PARITY_SIZES = ((1, 16, 16), (1, 64, 64), (2, 97, 130), (3, 75, 64), (1, 256, 17
 """Batch, height and width of the pictures that every exported graph is compared on."""
 
 
-def export_model(model: FastModel, folder: Path, *, card: Mapping[str, Any]) -> ModelCard:
+def export_model(model: Model, folder: Path, *, card: Mapping[str, Any]) -> ModelCard:
     """Write both graphs and ``model.json``; the folder appears whole or not at all.
 
-    Weights are stored in half precision, which halves the files; the graphs widen them when they load and compute in
-    float32. The parity with torch that ``model.json`` reports includes this rounding.
+    The style encoder's weights, most of the whole, are stored in half precision; the graph widens them when it loads
+    and computes in float32. The parity with torch that ``model.json`` reports includes this rounding.
 
     Args:
         model: Trained weights; not changed.
@@ -71,7 +76,8 @@ def export_model(model: FastModel, folder: Path, *, card: Mapping[str, Any]) -> 
             "sites": model.stylizer.sites,
             "style_size": model.stylizer.style_size,
             "halo": measure_halo(reference.stylizer),
-            "settings": model.stylizer.settings,
+            "grid": model.stylizer.grid,
+            "settings": getattr(model.stylizer, "settings", {}),
             "opset": OPSET,
             "parity": parity,
             "sha256": {name: file_sha256(beside / name) for name in GRAPHS},
@@ -92,7 +98,7 @@ def fold_upsampling(module: nn.Module) -> None:
 
 
 def measure_parity(
-    model: FastModel, folder: Path, *, sizes: Sequence[tuple[int, int, int]] = PARITY_SIZES
+    model: Model, folder: Path, *, sizes: Sequence[tuple[int, int, int]] = PARITY_SIZES
 ) -> dict[str, float]:
     """Compare the graphs in a folder with torch on random smooth pictures of several sizes and batch sizes.
 
@@ -107,10 +113,12 @@ def measure_parity(
     encode, stylize = (
         onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"]) for name in GRAPHS
     )
+    model = copy.deepcopy(model).eval()
     generator = torch.Generator().manual_seed(0)
     worst, means = 0.0, []
     for count, height, width in sizes:
-        content, picture = (_smooth_noise((count, 3, height, width), generator) for _ in range(2))
+        content = _smooth_noise((count, 3, height, width), generator)
+        picture = _smooth_noise((count, 3, max(height, 32), max(width, 32)), generator)
         strength = torch.rand(count, 1, generator=generator) * 1.5
         statistics = torch.rand(count, 2 * model.stylizer.sites, generator=generator)
         given = (torch.arange(count) % 2)[:, None].float()
@@ -128,7 +136,45 @@ def measure_parity(
     return {"max_difference": worst, "mean_difference": float(np.mean(means))}
 
 
-def measure_halo(stylizer: Stylizer) -> int:
+def measure_precisions(folder: Path) -> dict[str, Any]:
+    """Compare ``mixed`` and ``bf16`` with float32: the bundled photographs in the bundled styles, on this processor.
+
+    Args:
+        folder: A model folder.
+
+    Returns:
+        For each precision ``max_difference`` and ``mean_difference``, the worst of all pictures, in units of the 0..1
+        range; and ``mixed_is_faithful``, whether its mean stays below 1/255 and its maximum at 3/255. Empty where the
+        processor does not compute in bf16.
+    """
+    if not computes_bf16("cpu"):
+        return {}
+    full, *others = (Stylizer.load(folder, device="cpu", precision=name) for name in ("f32", "mixed", "bf16"))
+    rows: dict[str, list[tuple[float, float]]] = {other.precision: [] for other in others}
+    for sample in (entry for entry in gallery.entries().values() if entry.kind == "sample"):
+        for style in (full.encode_style(entry.path) for entry in gallery.styles()):
+            expected = full.apply(sample.path, style).astype(int)
+            for other in others:
+                difference = np.abs(other.apply(sample.path, style) - expected)
+                rows[other.precision].append((float(difference.max()) / 255, float(difference.mean()) / 255))
+    figures: dict[str, Any] = {
+        name: dict(zip(("max_difference", "mean_difference"), map(max, zip(*found, strict=True)), strict=True))
+        for name, found in rows.items()
+    }
+    mixed = figures["mixed"]
+    faithful = mixed["mean_difference"] < 1 / 255 and mixed["max_difference"] < 3.5 / 255
+    return {**figures, "mixed_is_faithful": faithful}
+
+
+def add_to_card(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Add measured figures to a model folder's card."""
+    path = folder / "model.json"
+    beside = folder / "model.json.part"
+    beside.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **figures}, indent=2) + "\n")
+    os.replace(beside, path)
+
+
+def measure_halo(stylizer: StylizerNetwork) -> int:
     """How far around a pixel the stylizer looks once the statistics are given, in pixels, a multiple of 8.
 
     Measured by asking which pixels of a picture have any influence on an 8x8 block in its middle.
@@ -150,10 +196,40 @@ def measure_halo(stylizer: Stylizer) -> int:
 
 
 def _write_style_encoder(encoder: nn.Module, path: Path) -> None:
-    _write(encoder, (torch.rand(1, 3, 96, 64),), path, inputs=["picture"], outputs=["style"], pictures=["picture"])
+    _write(
+        encoder,
+        (torch.rand(1, 3, 96, 64),),
+        path,
+        inputs=["picture"],
+        outputs=["style"],
+        pictures=["picture"],
+        halve=True,
+    )
 
 
-def _write_stylizer(stylizer: Stylizer, path: Path) -> None:
+class _Named(nn.Module):
+    """A stylizer that also gives out what its blocks made, so that the graph gets a name for it.
+
+    bf16 before that point costs up to 15/255 (most of it in the first two convolutions, the rest in the sums that the
+    blocks carry along), after it at most 3/255.
+    """
+
+    def __init__(self, stylizer: StylizerNetwork) -> None:
+        super().__init__()
+        self.stylizer = stylizer
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        seen: list[Tensor] = []
+        with contextlib.ExitStack() as hooks:
+            if isinstance(self.stylizer, FastStylizer):
+                way_up = self.stylizer.up1
+                hook = way_up.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+                hooks.callback(hook.remove)
+            stylized, own = self.stylizer(*inputs)
+        return stylized, own, *seen
+
+
+def _write_stylizer(stylizer: StylizerNetwork, path: Path) -> None:
     example = (
         torch.rand(1, 3, 64, 96),
         torch.zeros(1, stylizer.style_size),
@@ -162,7 +238,8 @@ def _write_stylizer(stylizer: Stylizer, path: Path) -> None:
         torch.zeros(1, 1),
     )
     inputs = ["content", "style", "strength", "statistics", "given"]
-    _write(stylizer, example, path, inputs=inputs, outputs=["stylized", "own"], pictures=["content", "stylized"])
+    outputs = ["stylized", "own", *[EXACT] * isinstance(stylizer, FastStylizer)]
+    _write(_Named(stylizer), example, path, inputs=inputs, outputs=outputs, pictures=["content", *outputs[::2]])
 
 
 def _write(
@@ -173,6 +250,7 @@ def _write(
     inputs: list[str],
     outputs: list[str],
     pictures: list[str],
+    halve: bool = False,
 ) -> None:
     axes = {name: {0: "N", 2: "H", 3: "W"} if name in pictures else {0: "N"} for name in inputs + outputs}
     with warnings.catch_warnings():
@@ -183,7 +261,12 @@ def _write(
             dynamo=False,
         )  # fmt: skip
     graph = onnx.load(path)
-    _halve_weights(graph)
+    # The engine needs that tensor's name, but nobody needs its numbers.
+    kept = [output for output in graph.graph.output if output.name != EXACT]
+    del graph.graph.output[:]
+    graph.graph.output.extend(kept)
+    if halve:
+        _halve_weights(graph)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
 

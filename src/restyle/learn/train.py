@@ -1,7 +1,7 @@
-"""Training of the fast network: reconstruction first, then style.
+"""Training of either network: reconstruction first, then style. One loop for a processor, a GPU, and many of them.
 
-One run is a folder: ``checkpoint.pt`` (everything needed to go on), ``log.jsonl`` (one line of losses every few steps)
-and ``preview.png`` (what the averaged weights paint now).
+One run is a folder: ``checkpoint.pt`` (everything needed to go on), ``log.jsonl`` (a line of losses every few steps),
+``progress/`` and ``montage.png`` (what the averaged weights painted at which step), and events for TensorBoard.
 """
 
 from __future__ import annotations
@@ -13,141 +13,383 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from restyle.errors import DeviceError, ModelFileError
-from restyle.image import write_image
-from restyle.learn.datasets import RandomPairs
-from restyle.nn.losses import colour_loss, content_loss, relative_gram_loss, relative_statistics_loss
-from restyle.nn.networks import FastModel
-from restyle.nn.pretrained import VggEncoder, read_weights
+from restyle.learn.datasets import RandomPairs, pair_numbers
+from restyle.learn.objective import Objective, Targets
+from restyle.learn.optimisers import Optimiser
+from restyle.learn.record import Record
+from restyle.learn.settings import TrainSettings
+from restyle.nn.networks import Model, fast_model, reference_model
+from restyle.nn.pretrained import VggEncoder, fetch_weights, read_weights
+from restyle.stylizer import cache_folder
 
-Module = TypeVar("Module", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a run is made of; saved with every checkpoint.
-
-    Attributes:
-        content: Folder of photographs.
-        style: Folder of artworks.
-        loss_weights: VGG-16 weights in torchvision's layout, safetensors.
-        output: Folder of the run; a checkpoint found there is continued.
-        steps: Length of the run and of the learning-rate schedule.
-        max_minutes: Stop cleanly after this time, to be continued later; 0 = no limit.
-        batch: Pairs per step.
-        side: Side of the square crops in pixels.
-        rate: Peak learning rate; it falls to zero along a cosine.
-        reconstruction: Share of the run, at its beginning, that only learns to give the photograph back.
-        content_weight: Weight of the content loss.
-        style_weight: Weight of the relative statistics loss.
-        gram_weight: Weight of the relative Gram loss.
-        colour_weight: Weight of the colour loss.
-        average: Decay of the weight average that is exported.
-        seed: Seed of data, weights and losses.
-        threads: Processor threads; 0 = torch's choice.
-        device: ``cpu`` or ``cuda``.
-        workers: Processes that read pictures; 0 = read in between.
-        compile: Let torch.compile fuse the losses: a quarter faster on a CPU after a minute of compiling.
-    """
-
-    content: Path
-    style: Path
-    loss_weights: Path
-    output: Path
-    steps: int = 40_000
-    max_minutes: float = 0.0
-    batch: int = 4
-    side: int = 192
-    rate: float = 1e-3
-    reconstruction: float = 0.06
-    content_weight: float = 1.0
-    style_weight: float = 12.0
-    gram_weight: float = 3.0
-    colour_weight: float = 40.0
-    average: float = 0.999
-    seed: int = 0
-    threads: int = 0
-    device: str = "cpu"
-    workers: int = 0
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            ValueError: naming the setting, its value and what is allowed.
-        """
-        for name, least in {
-            "steps": 1,
-            "batch": 1,
-            "side": 32,
-            "rate": 0,
-            "threads": 0,
-            "workers": 0,
-            "max_minutes": 0,
-        }.items():
-            if not getattr(self, name) >= least:  # so that not-a-number is refused, too
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
-        for name in ("reconstruction", "average"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+SAVE_EVERY_S = 300
+PARTS = ("stylizer", "style_encoder")
+LOG_EVERY = 20
+"""Steps between two lines of the log."""
 
 
 def train(settings: TrainSettings, report: Callable[[int, Mapping[str, float]], None] | None = None) -> Path:
-    """Train the fast network, or go on with an interrupted run in the same folder.
+    """Train a network, or go on with an interrupted run in the same folder.
+
+    Started by ``accelerate launch`` with several processes, each paints its own pairs and all move alike.
 
     Args:
         settings: See ``TrainSettings``.
-        report: Called after every step with the number of steps done and the losses.
+        report: Called after every step with the number of steps done and the losses; in the first process only.
 
     Returns:
         The path of the last checkpoint.
 
     Raises:
         ImageError: a folder is missing or holds no pictures.
-        ModelFileError: the loss weights or the checkpoint cannot be used.
+        ModelFileError: the loss weights or a checkpoint cannot be used.
+        DeviceError: there is no such device.
+        ValueError: the gradients ran away; the last checkpoint is still whole.
     """
-    run = _Run(settings)
-    pairs = RandomPairs(settings.content, settings.style, side=settings.side, seed=settings.seed)
-    numbers: Any = itertools.count(run.step * settings.batch)
-    loader = iter(
-        DataLoader(
-            pairs,
-            batch_size=settings.batch,
-            sampler=numbers,
-            num_workers=settings.workers,
-            worker_init_fn=_ignore_interruptions,
-        )
-    )
+    run = Run(settings)
     until = time.monotonic() + 60 * settings.max_minutes if settings.max_minutes else math.inf
     saved = time.monotonic()
-    with _stop_signals() as stopped:
-        while run.step < settings.steps and time.monotonic() < until and not stopped:
-            content, style = (pictures.to(run.device).float() / 255 for pictures in next(loader))
-            losses = run.advance(content, style)
-            if run.step % 20 == 0 or run.step == settings.steps:
-                run.log(losses)
-            if report:
+    rounds = run.rounds()
+    with contextlib.closing(run.record), _stop_signals() as stopped:
+        while run.step < settings.steps and not run.stop_wanted:
+            stop = bool(stopped) or time.monotonic() >= until
+            if stop and run.accelerator.num_processes == 1:
+                break
+            losses = run.advance(next(rounds), stop=stop)  # several processes must agree to stop, in this step
+            if report and run.first:
                 report(run.step, losses)
-            if time.monotonic() - saved > 300:
+            if run.first and time.monotonic() - saved > SAVE_EVERY_S:
                 run.save()
                 saved = time.monotonic()
-    return run.save()
+        path = run.save() if run.step != run.saved_step else run.path
+    run.accelerator.wait_for_everyone()
+    return path
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Photographs and styles (N, 3, side, side) in 0..1, and what the loss network sees in them."""
+
+    content: Tensor
+    style: Tensor
+    targets: Targets
+
+    def paired(self, offset: int) -> Batch:
+        """The photographs with the styles moved on by ``offset``."""
+        count = len(self.content)
+        order = [(number + offset) % count for number in range(count)]
+        return Batch(self.content, self.style[order], self.targets.paired(order))
+
+
+class Run:
+    """The state of a run: networks, optimiser, step; everything that a checkpoint holds."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.settings = settings
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise DeviceError("torch finds no device 'cuda' on this machine")
+        self.accelerator = Accelerator(cpu=settings.device == "cpu")
+        self.first = self.accelerator.is_main_process
+        self.device = self.accelerator.device
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        set_seed(settings.seed)  # all processes begin with the same weights
+        # What a mistake in the folders costs should not be a download.
+        self.pairs = RandomPairs(
+            settings.content,
+            settings.style,
+            side=settings.side,
+            seed=settings.seed,
+            scale=settings.scale,
+            exclude_style=settings.exclude_style,
+        )
+        with self.accelerator.main_process_first():
+            self.model, judge = build(settings)
+        self.model, judge = (_channels_last(module.to(self.device)) for module in (self.model, judge))
+        self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        self.objective = Objective(
+            judge,
+            settings.losses,
+            layers=settings.layers,
+            relative_to=settings.relative_to,
+            power=settings.power,
+            half=settings.half,
+        )
+        self.optimiser = Optimiser(
+            [
+                (self.model.stylizer.parameters(), 1.0),
+                (self.model.style_encoder.parameters(), settings.style_rate),
+            ],
+            kind=settings.optimiser,
+            clip=settings.clip,
+        )
+        self.trained = [p for parameters, _ in self.optimiser.groups for p in parameters]
+        self._style_losses = torch.compile(self.style_losses) if settings.compile else self.style_losses
+        self.step = 0
+        self.seconds = 0.0
+        self.saved_step = -1
+        self.stop_wanted = False
+        try:
+            settings.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelFileError(f"{settings.output} cannot be the folder of a run: {error.strerror}") from error
+        self.path = settings.output / "checkpoint.pt"
+        if self.path.exists():
+            self._load()
+        elif settings.start:
+            with _explained(settings.start):
+                self.model.load_state_dict(load_checkpoint(settings.start)["averaged"])
+                self.averaged.load_state_dict(self.model.state_dict())
+        self.record = Record(self.pairs, self.step, settings.output, described=_plain(settings), active=self.first)
+        if settings.validation_content:
+            self.record.hold_out(settings.validation_content, settings.validation_style)
+
+    def rounds(self) -> Iterator[list[Batch]]:
+        """For each step its batches, from the step where the run stands on, for ever."""
+        settings = self.settings
+        begun, offset = divmod(self.step, settings.pairings)
+        numbers = pair_numbers(
+            begun * settings.accumulate,
+            batch=settings.batch,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+        loader = iter(
+            DataLoader(
+                self.pairs,
+                batch_size=settings.batch,
+                sampler=numbers,
+                num_workers=settings.workers,
+                worker_init_fn=_ignore_interruptions,
+            )
+        )
+        while True:
+            batches = []
+            for content, style in itertools.islice(loader, settings.accumulate):
+                photographs, artworks = (
+                    _channels_last(kind.to(self.device).float() / 255) for kind in (content, style)
+                )
+                batches.append(Batch(photographs, artworks, self.objective.targets(photographs, artworks)))
+            for number in range(offset, settings.pairings):
+                yield [batch.paired(number) for batch in batches]
+            offset = 0
+
+    def advance(self, batches: list[Batch], *, stop: bool = False) -> dict[str, float]:
+        """One step on the batches of this process; returns its weighted losses by name.
+
+        ``stop`` says that this process would like to end; ``stop_wanted`` then tells all processes alike.
+        """
+        started = time.monotonic()
+        settings = self.settings
+        # All chance of a step comes from its number, so that a resumed run is the same run.
+        torch.manual_seed((settings.seed * 1_000_003 + self.step) * 1009 + self.accelerator.process_index)
+        early = self.step < settings.reconstruction * settings.steps
+        every = settings.identity_every if settings.losses.identity else 0
+        identity = early or (every > 0 and self.step % every == 0)
+        seen: dict[str, Tensor] = {}
+        report: dict[str, Tensor] = {}
+        self.optimiser.zero_grad()
+        for batch in batches:
+            losses, details = self._identity_losses(batch, early) if identity else self._style_losses(batch)
+            total = torch.stack(list(losses.values())).sum() / len(batches)
+            total.backward()  # type: ignore[no-untyped-call]
+            for into, values in ((seen, losses), (report, details)):
+                for name, value in values.items():
+                    into[name] = into.get(name, 0) + value.detach() / len(batches)
+        self._share_gradients(stop)
+        rate = self.rate()
+        norms = self.optimiser.step(rate)
+        if not all(map(math.isfinite, norms)):
+            raise ValueError(
+                f"rate {settings.rate} let the gradients of step {self.step} grow beyond all bounds; take less. "
+                f"{self.path}, if there is one, holds weights from before"
+            )
+        self.step += 1
+        self._average()
+        self.seconds += time.monotonic() - started
+        numbers = {name: value.item() for name, value in seen.items()}
+        if self.step % LOG_EVERY == 0 or self.step == settings.steps:
+            self.record.losses(
+                self.step,
+                self.seconds,
+                numbers,
+                {name: value.item() for name, value in report.items()},
+                {"rate": rate, **{f"gradient/{n}": v for n, v in zip(PARTS, norms, strict=False)}},
+            )
+        return numbers
+
+    def rate(self) -> float:
+        """The learning rate of the step that comes."""
+        settings, progress = self.settings, min(1.0, self.step / self.settings.steps)
+        factor = {"cosine": 0.5 * (1 + math.cos(math.pi * progress)), "linear": 1 - progress, "constant": 1.0}
+        return settings.rate * factor[settings.schedule] * min(1.0, (self.step + 1) / max(1, settings.warmup))
+
+    def style_losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses of photographs in the styles of others: weighted, and for reports."""
+        weight = self.settings.losses.photograph
+        content, count = batch.content, len(batch.content)
+        ones = content.new_ones(count, 1)
+        with self._half():
+            if weight:  # half of the pictures at strength 1, the same ones at strength 0
+                double = [torch.cat([pictures, pictures]) for pictures in (content, batch.style)]
+                painted = self.model(*double, torch.cat([ones, 0 * ones]))
+            else:
+                painted = self.model(content, batch.style, ones)
+        losses, report = self.objective.style_losses(painted[:count], batch.style, batch.targets)
+        if weight:
+            back = self.objective.photograph_losses(painted[count:], content, batch.targets, weight)
+            losses |= {f"photograph_{name}": value for name, value in back.items()}
+        return losses, report
+
+    def _identity_losses(self, batch: Batch, early: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """A photograph in its own style is itself, at full strength, with nothing coming through by the side."""
+        content = batch.content
+        with self._half():
+            painted = self.model(content, content, content.new_ones(len(content), 1))
+        weight = self.settings.losses.identity or float(early)
+        return self.objective.photograph_losses(painted, content, batch.targets, weight), {}
+
+    def _half(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.half)
+
+    def _share_gradients(self, stop: bool) -> None:
+        """Give every process the mean of all gradients, and the knowledge whether any wants to stop."""
+        self.stop_wanted = stop
+        if self.accelerator.num_processes == 1:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.trained]
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), gradients[0].new_tensor([float(stop)])])
+        flat = self.accelerator.reduce(flat, "mean")
+        self.stop_wanted = bool(flat[-1] > 0)
+        for parameter, gradient in zip(self.trained, flat[:-1].split([p.numel() for p in self.trained]), strict=True):
+            parameter.grad = gradient.reshape(parameter.shape).clone()
+
+    def _average(self) -> None:
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for ours, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                ours.lerp_(theirs, 1 - decay)
+
+    def save(self) -> Path:
+        """Write checkpoint and pictures; the last checkpoint stays whole whatever happens meanwhile."""
+        if not self.first:
+            return self.path
+        beside = self.path.with_suffix(".part")
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "settings": _plain(self.settings) | {"processes": self.accelerator.num_processes},
+            },
+            beside,
+        )
+        os.replace(beside, self.path)
+        self.saved_step = self.step
+        self.record.look(self.step, self.averaged, self.objective)
+        return self.path
+
+    def _load(self) -> None:
+        state = load_checkpoint(self.path)
+        kinds = ("network", "variant", "optimiser")
+        pairs = ("side", "scale", "exclude_style", "seed", "batch", "accumulate", "pairings", "processes")
+        now_all = _plain(self.settings) | {"processes": self.accelerator.num_processes}
+        for name in (*kinds, *pairs):
+            before, now = {"processes": 1, **state["settings"]}.get(name), now_all[name]
+            if before != now:
+                raise ModelFileError(f"{self.path} was made with {name} {before}, not {now}; choose another folder")
+        with _explained(self.path):
+            self.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.saved_step = self.step
+
+
+def build(settings: TrainSettings) -> tuple[Model, VggEncoder]:
+    """The network with fresh weights, and the loss network.
+
+    Raises:
+        ModelFileError: the loss weights cannot be used.
+    """
+    fast = settings.network == "fast"
+    model = fast_model() if fast else reference_model(settings.variant)
+    # The fast network is judged as everybody's rulers look: zero padding, as VGG was trained.
+    weights = settings.loss_weights or fetch_weights(
+        settings.variant, cache_folder() / "weights", progress=sys.stderr.isatty()
+    )
+    judge = VggEncoder(settings.variant, as_trained=fast).load_torchvision(read_weights(weights))
+    if fast:
+        return model, judge
+    model.stylizer.get_submodule("encoder").load_state_dict(judge.state_dict())
+    return model, judge
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without executing anything in it.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not a checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelFileError(f"{path} is not a checkpoint of restyle train: {error}") from error
+    parts = {"model", "averaged", "optimiser", "step", "seconds", "settings"}
+    if not isinstance(state, dict) or not parts <= state.keys():
+        raise ModelFileError(f"{path} is not a checkpoint of restyle train")
+    return state
+
+
+def load_averaged(path: Path) -> tuple[Model, dict[str, Any]]:
+    """The averaged weights of a checkpoint, ready to export, and its settings with ``step`` and ``seconds``.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not a checkpoint.
+    """
+    state = load_checkpoint(path)
+    settings = state["settings"]
+    reference = settings.get("network") == "reference"
+    with _explained(path):
+        model = reference_model(settings["variant"]) if reference else fast_model()
+        model.load_state_dict(state["averaged"])
+    return model, {**settings, "step": state["step"], "seconds": state["seconds"]}
+
+
+def _plain(settings: TrainSettings) -> dict[str, Any]:
+    """The settings in words and numbers."""
+    document: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
+    return document
+
+
+def _channels_last(module: Any) -> Any:
+    """The layout in which processors convolve fastest."""
+    return module.to(memory_format=torch.channels_last)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ModelFileError(f"{path} holds a network of another architecture") from error
 
 
 def _ignore_interruptions(_worker: int) -> None:
@@ -177,183 +419,3 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-
-
-class _Run:
-    """The state of a run: networks, optimiser, step; everything that a checkpoint holds."""
-
-    def __init__(self, settings: TrainSettings) -> None:
-        self.settings = settings
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("torch finds no device 'cuda' on this machine")
-        self.device = torch.device(settings.device)
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        torch.manual_seed(settings.seed)
-        self.model = _channels_last(FastModel().to(self.device))
-        self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        self.judge = VggEncoder("vgg16", as_trained=True).load_torchvision(read_weights(settings.loss_weights))
-        _channels_last(self.judge.to(self.device))
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=settings.rate, weight_decay=1e-4)
-        self._compiled_style_losses = torch.compile(self._style_losses) if settings.compile else self._style_losses
-        self.step = 0
-        self.seconds = 0.0
-        try:
-            settings.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ModelFileError(f"{settings.output} cannot be the folder of a run: {error.strerror}") from error
-        self.fixed = RandomPairs(settings.content, settings.style, side=256, seed=settings.seed + 1)
-        self.path = settings.output / "checkpoint.pt"
-        if self.path.exists():
-            self._load()
-
-    def advance(self, content: Tensor, style: Tensor) -> dict[str, float]:
-        """One step on a batch of pictures (N, 3, side, side) in 0..1; returns the losses by name."""
-        started = time.monotonic()
-        settings, progress = self.settings, self.step / self.settings.steps
-        # All chance of a step comes from its number, so that a resumed run is the same run.
-        torch.manual_seed(settings.seed * 1_000_003 + self.step)
-        for group in self.optimiser.param_groups:
-            warm = min(1.0, (self.step + 1) / 100)
-            group["lr"] = settings.rate * warm * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        reconstruct = progress < settings.reconstruction or self.step % 6 == 0
-        losses = self._reconstruction_losses(content) if reconstruct else self._compiled_style_losses(content, style)
-        total = torch.stack(list(losses.values())).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimiser.step()
-        self.step += 1
-        self._average()
-        self.seconds += time.monotonic() - started
-        return {name: value.item() for name, value in losses.items()}
-
-    def _style_losses(self, content: Tensor, style: Tensor) -> dict[str, Tensor]:
-        settings = self.settings
-        with self._half():
-            painted = self.model.paint(content, style, content.new_ones(len(content), 1))
-            seen = _wide(self.judge(painted))
-            with torch.no_grad():
-                seen_content, seen_style = _wide(self.judge(content)), _wide(self.judge(style))
-            gram = relative_gram_loss(seen, seen_style)
-        return {
-            "content": settings.content_weight * content_loss(seen[-1], seen_content[-1]).mean(),
-            "style": settings.style_weight * relative_statistics_loss(seen, seen_style).sum(0).mean(),
-            "gram": settings.gram_weight * gram.sum(0).mean(),
-            "colour": settings.colour_weight * colour_loss(painted, style).mean(),
-        }
-
-    def _reconstruction_losses(self, content: Tensor) -> dict[str, Tensor]:
-        """A photograph in its own style is itself, at full strength, with nothing coming through by the side."""
-        with self._half():
-            painted = self.model.paint(content, content, content.new_ones(len(content), 1))
-            seen = _wide(self.judge(painted))
-            with torch.no_grad():
-                target = _wide(self.judge(content))
-        return {
-            "pixels": 10 * F.l1_loss(painted.float(), content),
-            "features": self.settings.content_weight * content_loss(seen[-1], target[-1]).mean(),
-        }
-
-    def _half(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def _average(self) -> None:
-        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for ours, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-                ours.lerp_(theirs, 1 - decay)
-
-    def log(self, losses: Mapping[str, float]) -> None:
-        """Add a line of losses to the run's log."""
-        line = {"step": self.step, "seconds": round(self.seconds, 1), **{k: round(v, 5) for k, v in losses.items()}}
-        with (self.settings.output / "log.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def save(self) -> Path:
-        """Write checkpoint and preview; the last checkpoint stays whole whatever happens meanwhile."""
-        beside = self.path.with_suffix(".part")
-        settings = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self.settings).items()}
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "settings": settings,
-            },
-            beside,
-        )
-        os.replace(beside, self.path)
-        write_image(self.settings.output / "preview.png", self._preview(), overwrite=True)
-        return self.path
-
-    def _load(self) -> None:
-        state = load_checkpoint(self.path)
-        for name in ("side", "seed", "batch"):  # what decides which pairs come next
-            before, now = state["settings"].get(name), getattr(self.settings, name)
-            if before != now:
-                raise ModelFileError(f"{self.path} was made with {name} {before}, not {now}; choose another folder")
-        with _explained(self.path):
-            self.model.load_state_dict(state["model"])
-            self.averaged.load_state_dict(state["averaged"])
-            self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
-
-    def _preview(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Rows of content, style and painted picture for four fixed pairs."""
-        content, style = (
-            torch.stack(pictures).to(self.device).float() / 255
-            for pictures in zip(*(self.fixed[n] for n in range(4)), strict=True)
-        )
-        with torch.no_grad():
-            painted = self.averaged.paint(content, style, content.new_ones(4, 1)).clamp(0, 1)
-        rows = torch.cat([content, style, painted], 3).permute(0, 2, 3, 1).flatten(0, 1)
-        return (rows * 255).round().byte().cpu().numpy()
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without executing anything in it.
-
-    Raises:
-        ModelFileError: the file is missing, damaged or not a checkpoint.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelFileError(f"{path} is not a checkpoint of restyle train: {error}") from error
-    parts = {"model", "averaged", "optimiser", "step", "seconds", "settings"}
-    if not isinstance(state, dict) or not parts <= state.keys():
-        raise ModelFileError(f"{path} is not a checkpoint of restyle train")
-    return state
-
-
-def _channels_last(module: Module) -> Module:
-    """The layout in which processors convolve fastest."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _wide(features: list[Tensor]) -> list[Tensor]:
-    return [layer.float() for layer in features]
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ModelFileError(f"{path} holds a network of another architecture") from error
-
-
-def load_averaged(path: Path) -> tuple[FastModel, dict[str, Any]]:
-    """The averaged weights of a checkpoint, ready to export, and its settings with ``step`` and ``seconds``.
-
-    Raises:
-        ModelFileError: the file is missing, damaged or not a checkpoint.
-    """
-    state = load_checkpoint(path)
-    model = FastModel()
-    with _explained(path):
-        model.load_state_dict(state["averaged"])
-    return model, {**state["settings"], "step": state["step"], "seconds": state["seconds"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,35 +27,53 @@ def content_loss(painted: Tensor, content: Tensor) -> Tensor:
     return (_standardise(painted) - _standardise(content)).square().mean((1, 2, 3))
 
 
-def relative_statistics_loss(painted: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
-    """Distance of channel means and deviations, each layer relative to its style's own size.
+def feature_statistics(features: Tensor) -> Tensor:
+    """What the statistics losses compare: (N, C, H, W) to the C means, then the C deviations, (N, 2C)."""
+    return torch.cat(channel_statistics(features), 1).flatten(1)
+
+
+def statistics_loss(
+    painted: Sequence[Tensor],
+    style: Sequence[Tensor],
+    *,
+    relative_to: Literal["style", "both", "nothing"] = "style",
+    power: float = 2.0,
+) -> Tensor:
+    """Distance of channel means plus distance of channel deviations, layer by layer.
 
     Args:
-        painted: Per layer (N, C, H, W) features of the painted picture.
-        style: Per layer features of the style picture; sizes may differ from ``painted``.
+        painted: Per layer (N, 2C) from ``feature_statistics`` of the painted picture's features.
+        style: The same of the style picture.
+        relative_to: What a layer's squared distances are divided by. ``style``: the size of the style's own statistics,
+            so that each value is about 1 for unrelated pictures and no layer drowns another. ``both``: the sum of the
+            two sizes, so that hard styles weigh no more than easy ones. ``nothing``: as in the paper.
+        power: 2 squares the distances; 1 leaves them Euclidean; smaller values dampen large layers more.
 
     Returns:
-        (layers, N), each value about 1 for unrelated styles, so that no layer drowns another.
+        (layers, N).
 
     Source:
-        arXiv 1703.06868, eq. 13. Differs: squared, and divided by the style's squared statistics, layer by layer.
+        arXiv 1703.06868, eq. 13: ``nothing`` with power 1. ``both``: after Cheng et al. 2021, arXiv 2104.10064.
     """
     losses = []
     for ours, theirs in zip(painted, style, strict=True):
-        mean, std = channel_statistics(ours)
-        style_mean, style_std = channel_statistics(theirs)
-        distance = (mean - style_mean).square().sum(1) + (std - style_std).square().sum(1)
-        size = style_mean.square().sum(1) + style_std.square().sum(1)
-        losses.append((distance / size).flatten())
+        distances = (ours - theirs).square().reshape(len(ours), 2, -1).sum(2)  # (N, 2): of the means, of the deviations
+        size = torch.zeros_like(distances) + (relative_to == "nothing")
+        if relative_to != "nothing":
+            size = size + theirs.square().sum(1, keepdim=True)
+        if relative_to == "both":
+            size = size + ours.square().sum(1, keepdim=True)
+        relative = distances / size
+        losses.append((relative if power == 2 else (relative + 1e-12) ** (power / 2)).sum(1))
     return torch.stack(losses)
 
 
-def relative_gram_loss(painted: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
+def gram_loss(painted: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
     """Distance of Gram matrices (which channels speak together), relative to the style's own.
 
     Args:
-        painted: Per layer (N, C, H, W).
-        style: Per layer (N, C, h, w).
+        painted: Per layer (N, C, C) from ``gram_matrix``.
+        style: The same of the style picture.
 
     Returns:
         (layers, N).
@@ -64,15 +83,14 @@ def relative_gram_loss(painted: Sequence[Tensor], style: Sequence[Tensor]) -> Te
     """
     losses = []
     for ours, theirs in zip(painted, style, strict=True):
-        gram, style_gram = gram_matrix(ours), gram_matrix(theirs)
-        losses.append((gram - style_gram).square().sum((1, 2)) / style_gram.square().sum((1, 2)))
+        losses.append((ours - theirs).square().sum((1, 2)) / theirs.square().sum((1, 2)))
     return torch.stack(losses)
 
 
 def gram_matrix(features: Tensor) -> Tensor:
     """Correlations of the channels: (N, C, H, W) to (N, C, C), averaged over positions."""
     flat = features.flatten(2)
-    return (flat @ flat.transpose(1, 2)).to(features.dtype) / flat.shape[2]  # autocast may have multiplied in half
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def colour_loss(painted: Tensor, style: Tensor, *, directions: int = 12, samples: int = 4096) -> Tensor:
@@ -99,6 +117,12 @@ def colour_loss(painted: Tensor, style: Tensor, *, directions: int = 12, samples
         chosen = pixels[:, :, torch.randint(pixels.shape[2], (samples,), device=pixels.device)]
         clouds.append((axes @ chosen).sort(2).values)
     return (clouds[0] - clouds[1]).abs().mean((1, 2))
+
+
+def total_variation(painted: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels, across plus down: (N, 3, H, W) to (N,)."""
+    across, down = (painted.diff(dim=axis).abs().mean((1, 2, 3)) for axis in (3, 2))
+    return across + down
 
 
 def _standardise(features: Tensor) -> Tensor:

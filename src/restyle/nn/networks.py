@@ -10,13 +10,14 @@ Pictures are (N, 3, H, W) float RGB in 0..1. Every stylizer has ``sites`` (S, th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restyle.nn.ops import channel_statistics, check_shape
-from restyle.nn.pretrained import VGG_LAYERS, VggEncoder
+from restyle.nn.pretrained import VGG_LAYERS, VggEncoder, load_decoder, published_variant, read_weights
 
 
 class MirroredDecoder(nn.Module):
@@ -61,15 +62,17 @@ class Stylizer(nn.Module):
     Attributes:
         sites: S, the number of channels over all AdaIN sites.
         style_size: D, the length of a style vector; its first 2S numbers are the AdaIN means and deviations.
+        grid: A picture moved by a multiple of this many pixels, the statistics given, gives the painting moved.
     """
 
     sites: int
     style_size: int
+    grid: int
 
     def paint(
         self, content: Tensor, style: Tensor, strength: Tensor, statistics: Tensor, given: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As ``forward``, but the colours may lie outside 0..1."""
+        """As ``forward``, but while training the colours may lie outside 0..1."""
         raise NotImplementedError
 
     def forward(
@@ -109,6 +112,7 @@ class Stylizer(nn.Module):
         Returns:
             Normalised features (N, S, h, w) and the features' own statistics (N, 2S).
         """
+        features = features.float()  # in full precision also while training in half
         mean, std = channel_statistics(features)
         own = torch.cat([mean, std], 1).flatten(1)
         used = own + given * (statistics - own)
@@ -136,6 +140,7 @@ class ReferenceStylizer(Stylizer):
         self.decoder = MirroredDecoder(variant)
         self.sites = 512
         self.style_size = 2 * self.sites
+        self.grid = 8
 
     def paint(
         self, content: Tensor, style: Tensor, strength: Tensor, statistics: Tensor, given: Tensor
@@ -158,12 +163,31 @@ class ReferenceStyleEncoder(nn.Module):
         return torch.cat(channel_statistics(self.encoder(picture)[-1]), 1).flatten(1)
 
 
+def load_reference(encoder: Path, decoder: Path) -> Model:
+    """The paper's network with weights as ports of it publish them: ``vgg_normalised.pth`` and ``decoder.pth``.
+
+    Args:
+        encoder: State dict of the encoder, see ``VggEncoder.load_published``.
+        decoder: State dict of the decoder.
+
+    Raises:
+        ModelFileError: a file cannot be read or has another layout.
+    """
+    weights = read_weights(encoder)
+    stylizer = ReferenceStylizer(published_variant(weights))
+    stylizer.encoder.load_published(weights)
+    load_decoder(stylizer.decoder, read_weights(decoder))
+    return Model(stylizer, ReferenceStyleEncoder(stylizer.encoder))
+
+
 class FastStylizer(Stylizer):
     """Our network: everything expensive happens at 1/8 of the size, and the style enters every layer.
 
     One AdaIN site, after the encoder. Each later layer has a scale and a shift per channel from the style vector but
     does not normalise: networks that normalise again and again steer their statistics with spikes that show as blobs.
     Strength mixes the photograph with its painting at full strength.
+    Where a photograph is flat, a network can paint nothing but a pattern that repeats from cell to cell. So each cell
+    has its own fixed random numbers, the grain, which come in after the AdaIN site as strongly as the style wants.
     The picture is padded by reflection inside and cropped back, so the network's zero padding never meets the picture.
 
     Args:
@@ -171,27 +195,45 @@ class FastStylizer(Stylizer):
         blocks: Inverted-residual blocks at 1/8 of the size.
         expansion: Their inner width, in multiples of ``channels``.
         stem: Width at 1/4 on the way down.
+        grain: Random numbers in each cell.
         up: Widths at 1/4 and 1/2 on the way up.
     """
 
     MARGIN = 8  # pixels, one cell at 1/8 of the size: as far as the zero padding of either way reaches
+    PERIOD = 32  # cells after which the grain repeats
 
     def __init__(
-        self, *, channels: int = 128, blocks: int = 6, expansion: int = 2, stem: int = 64, up: Sequence[int] = (64, 32)
+        self,
+        *,
+        channels: int = 128,
+        blocks: int = 6,
+        expansion: int = 2,
+        stem: int = 64,
+        grain: int = 8,
+        up: Sequence[int] = (64, 32),
     ) -> None:
         super().__init__()
         self.settings = {
-            "channels": channels, "blocks": blocks, "expansion": expansion, "stem": stem, "up": list(up)
-        }  # fmt: skip
-        self.sites = channels
+            "channels": channels,
+            "blocks": blocks,
+            "expansion": expansion,
+            "stem": stem,
+            "grain": grain,
+            "up": list(up),
+        }
+        self.sites, self.grid = channels, 8 * self.PERIOD
         self.down1 = nn.Conv2d(12, stem, 3, stride=2, padding=1)
         self.down2 = nn.Conv2d(stem, channels, 3, stride=2, padding=1)
+        self.grain: Tensor
+        numbers = torch.randn(1, grain, self.PERIOD, self.PERIOD, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("grain", numbers)
+        self.mix_grain = nn.Conv2d(grain, channels, 1, bias=False)
         self.blocks = nn.ModuleList(InvertedResidual(channels, expansion * channels) for _ in range(blocks))
         self.up1 = UpsampledConv(channels, up[0], 3)
         self.up2 = UpsampledConv(up[0], up[1], 3)
         self.out = UpsampledConv(up[1], 3, 5)
         self.modulated = [*[expansion * channels] * blocks, *up]  # channels of the layers that the style scales
-        self.style_size = 2 * channels + 2 * sum(self.modulated)
+        self.style_size = 2 * channels + 2 * sum(self.modulated) + grain
 
     def paint(
         self, content: Tensor, style: Tensor, strength: Tensor, statistics: Tensor, given: Tensor
@@ -204,7 +246,10 @@ class FastStylizer(Stylizer):
         features, own = self.normalise(features, style, torch.ones_like(strength), statistics, given)
 
         rest = style[:, 2 * self.sites :, None, None]
-        modulation = torch.split(rest, [2 * width for width in self.modulated], 1)
+        *modulation, coarseness = torch.split(rest, [*(2 * width for width in self.modulated), self.grain.shape[1]], 1)
+        height, width = features.shape[2:]
+        grain = self.grain.repeat(1, 1, height // self.PERIOD + 1, width // self.PERIOD + 1)[:, :, :height, :width]
+        features = features + self.mix_grain(coarseness * grain)
         for block, pair in zip(self.blocks, modulation[:-2], strict=True):
             features = block(features, pair)
         features = F.pad(features, (1, 1, 1, 1), mode="reflect")  # a margin again, for the zero padding on the way up
@@ -230,27 +275,48 @@ class FastStylizer(Stylizer):
 class FastStyleEncoder(nn.Module):
     """Reads a style picture into the vector that steers ``FastStylizer``. It runs once per style, so it may be large.
 
-    The means and deviations of five resolutions, the first of them the colours alone, go through a small perceptron.
+    What it reads are statistics: of the colours alone and of the features at five resolutions the means and deviations,
+    and the covariances of a few mixtures of each. A perceptron turns them into the vector.
 
     Args:
         sites: S of the stylizer.
         style_size: D of the stylizer.
-        widths: Channels at 1, 1/2, 1/4, 1/8 and 1/16 of the size.
+        widths: Channels of the colours, then at 1, 1/2, 1/4, 1/8 and 1/16 of the size.
+        mixtures: Mixtures of channels, at each resolution, of which covariances are taken.
         hidden: Width of the perceptron.
     """
 
     def __init__(
-        self, sites: int, style_size: int, *, widths: Sequence[int] = (32, 32, 64, 128, 256), hidden: int = 512
+        self,
+        sites: int,
+        style_size: int,
+        *,
+        widths: Sequence[int] = (64, 32, 48, 96, 160, 192),
+        mixtures: int = 16,
+        hidden: int = 512,
     ) -> None:
         super().__init__()
-        self.settings = {"widths": list(widths), "hidden": hidden}
-        self.stages = nn.ModuleList([nn.Conv2d(3, widths[0], 1)])
-        for inputs, outputs in zip((3, *widths[1:-1]), widths[1:], strict=True):
-            self.stages.append(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, padding_mode="reflect"))
+        self.settings = {"widths": list(widths), "mixtures": mixtures, "hidden": hidden}
+        colours, full, *smaller = widths
+        self.stages = nn.ModuleList(
+            [nn.Sequential(nn.Conv2d(3, colours, 1), nn.ReLU()), nn.Sequential(_reflecting(3, full), nn.ReLU())]
+        )
+        for inputs, outputs in zip((full, *smaller), smaller, strict=False):
+            self.stages.append(
+                nn.Sequential(
+                    _reflecting(inputs, outputs, stride=2), nn.ReLU(), _reflecting(outputs, outputs), nn.ReLU()
+                )
+            )
+        self.mixtures = nn.ModuleList(nn.Conv2d(width, mixtures, 1, bias=False) for width in widths)
+        read = 2 * sum(widths) + len(widths) * mixtures * mixtures
         self.perceptron = nn.Sequential(
-            nn.Linear(2 * sum(widths), hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+            nn.LayerNorm(read), nn.Linear(read, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
         self.head = nn.Linear(hidden, style_size)
+        for module in self.modules():
+            # PyTorch's own initialisation would let every layer shrink the signal to a third.
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         # At first every style asks for standard statistics and neutral modulation, and training departs from there.
         nn.init.normal_(self.head.weight, std=0.01)
         with torch.no_grad():
@@ -258,30 +324,53 @@ class FastStyleEncoder(nn.Module):
             self.head.bias[sites : 2 * sites] = 1
 
     def forward(self, picture: Tensor) -> Tensor:
-        """(N, 3, h, w) in 0..1, h and w at least 16, to (N, D)."""
+        """(N, 3, h, w) in 0..1, h and w at least 32, to (N, D)."""
         read: list[Tensor] = []
-        features = picture = picture - 0.5
-        for index, stage in enumerate(self.stages):
+        features = picture = 4 * (picture - 0.5)  # deviation about 1
+        for index, (stage, mixture) in enumerate(zip(self.stages, self.mixtures, strict=True)):
             # Stage 0 looks at single pixels; the others build on each other from the picture.
-            features = F.relu(stage(picture if index < 2 else features))
-            read.extend(channel_statistics(features))
-        style: Tensor = self.head(self.perceptron(torch.cat(read, 1).flatten(1)))
+            features = stage(picture if index < 2 else features)
+            mean, std = channel_statistics(features.float())  # in full precision also while training in half
+            mixed = mixture(features - mean).flatten(2)
+            covariance = mixed @ mixed.transpose(1, 2) / mixed.shape[2]
+            read += [mean.flatten(1), std.flatten(1), covariance.flatten(1)]
+        style: Tensor = self.head(self.perceptron(torch.cat(read, 1)))
         return style
 
 
-class FastModel(nn.Module):
-    """The fast network whole: style encoder and stylizer, trained together."""
+class Model(nn.Module):
+    """A network whole, as it is trained: style encoder and stylizer.
 
-    def __init__(self) -> None:
+    Args:
+        stylizer: Paints.
+        style_encoder: Reads a style picture into the stylizer's vector.
+    """
+
+    def __init__(self, stylizer: Stylizer, style_encoder: nn.Module) -> None:
         super().__init__()
-        self.stylizer = FastStylizer()
-        self.style_encoder = FastStyleEncoder(self.stylizer.sites, self.stylizer.style_size)
+        self.stylizer, self.style_encoder = stylizer, style_encoder
 
-    def paint(self, content: Tensor, style: Tensor, strength: Tensor) -> Tensor:
+    def forward(self, content: Tensor, style: Tensor, strength: Tensor) -> Tensor:
         """Content and style (N, 3, H, W) in 0..1, strength (N, 1): the painted picture, its colours not bounded."""
         vector = self.style_encoder(style)
         unused = content.new_zeros(len(content), 2 * self.stylizer.sites)
         return self.stylizer.paint(content, vector, strength, unused, content.new_zeros(len(content), 1))[0]
+
+
+def fast_model() -> Model:
+    """The fast network with fresh weights."""
+    stylizer = FastStylizer()
+    return Model(stylizer, FastStyleEncoder(stylizer.sites, stylizer.style_size))
+
+
+def reference_model(variant: str = "vgg16") -> Model:
+    """The paper's network with fresh weights; its encoder still has to be given a VGG's.
+
+    Args:
+        variant: Encoder, see ``VggEncoder``.
+    """
+    stylizer = ReferenceStylizer(variant)
+    return Model(stylizer, ReferenceStyleEncoder(stylizer.encoder))
 
 
 class InvertedResidual(nn.Module):
@@ -358,6 +447,10 @@ class UpsampledConv(nn.Module):
         if self.fold.dim() == 2:
             return F.conv_transpose2d(features, weight, self.bias, stride=2, padding=1)
         return F.pixel_shuffle(F.conv2d(features, weight, self.bias.repeat_interleave(4), padding=1), 2)
+
+
+def _reflecting(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, padding_mode="reflect")
 
 
 def modulate(features: Tensor, modulation: Tensor) -> Tensor:

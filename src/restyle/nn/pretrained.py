@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import torch.hub
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from restyle.errors import ModelFileError
+from restyle.errors import ModelFileError, UnknownNameError
 
 # Channels of the convolutions up to relu4_1; "M" halves the size. The reference decoder mirrors this table.
 VGG_LAYERS: dict[str, tuple[int | str, ...]] = {
     "vgg16": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512),
     "vgg19": (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512),
+}
+
+# The official files. The eight digits before the ending are the first of the file's SHA-256.
+TORCHVISION = {
+    "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    "vgg19_bn": "https://download.pytorch.org/models/vgg19_bn-c79401a0.pth",
 }
 
 
@@ -100,14 +110,35 @@ class VggEncoder(nn.Module):
         load_renamed(self, weights, names, what="VGG")
         return self
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def load_published(self, weights: Mapping[str, Tensor]) -> VggEncoder:
+        """Take weights as the variant is published: ``vgg_normalised.pth``, or else torchvision's layout.
+
+        Args:
+            weights: The state dict; any floating dtype. Entries beyond relu4_1 are ignored.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ModelFileError: an entry is missing or has another shape.
+
+        Source:
+            github.com/naoto0804/pytorch-AdaIN, from the weights of github.com/xunhuang1995/AdaIN-style.
+        """
+        if not isinstance(self.normalise, nn.Conv2d):
+            return self.load_torchvision(weights)
+        load_renamed(self, weights, {"normalise": "0", **_numbered(self.layers, 1)}, what="VGG")
+        return self
+
+    def forward(self, pictures: Tensor, *, every: bool = False) -> list[Tensor]:
         """Features after relu1_1, relu2_1, relu3_1 and relu4_1.
 
         Args:
             pictures: (N, 3, H, W), 0..1 RGB, H and W at least 16.
+            every: Give the features after every ReLU, from relu1_1 to relu4_1.
 
         Returns:
-            Four tensors with 64, 128, 256 and 512 channels at 1, 1/2, 1/4 and 1/8 of the size (rounded up).
+            Four tensors (or all) with 64, 128, 256 and 512 channels at 1, 1/2, 1/4 and 1/8 of the size (rounded up).
         """
         features = self.normalise(pictures)
         taps: list[Tensor] = []
@@ -116,7 +147,7 @@ class VggEncoder(nn.Module):
             features = layer(features)
             if isinstance(layer, nn.MaxPool2d):
                 fresh = True
-            elif isinstance(layer, nn.ReLU) and fresh:
+            elif isinstance(layer, nn.ReLU) and (fresh or every):
                 taps.append(features)
                 fresh = False
         return taps
@@ -178,16 +209,103 @@ class AlexNetJudge(nn.Module):
         return total
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file as float32.
+def published_variant(weights: Mapping[str, Tensor]) -> str:
+    """Which variant of ``VggEncoder`` published weights are of, told by the names of their entries.
 
     Raises:
-        ModelFileError: the file is missing or damaged.
+        ModelFileError: they are in none of the layouts that ``VggEncoder.load_published`` knows.
+    """
+    # The entry that the other variants lack.
+    for variant, entry in (
+        ("vgg19_normalised", "0.weight"),
+        ("vgg19_bn", "features.1.running_mean"),
+        ("vgg19", "features.16.weight"),
+        ("vgg16", "features.17.weight"),
+    ):
+        if entry in weights:
+            return variant
+    raise ModelFileError("VGG weights must be in the layout of torchvision or of vgg_normalised.pth")
+
+
+def load_decoder(decoder: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Fill a mirrored decoder with weights as they are published: ``decoder.pth``, ``decoder_iter_160000.pth.tar``.
+
+    Args:
+        decoder: A ``MirroredDecoder``; filled in place.
+        weights: The state dict of a plain sequence of layers: ``1.weight``, ``5.weight`` and so on.
+
+    Raises:
+        ModelFileError: an entry is missing or has another shape.
+
+    Source:
+        github.com/naoto0804/pytorch-AdaIN.
+    """
+    load_renamed(decoder, weights, _numbered(decoder.get_submodule("layers"), 0), what="decoder")
+
+
+def _numbered(layers: nn.Module, number: int) -> dict[str, str]:
+    """Names of our layers to their numbers in a sequence where the reflection padding is a layer of its own."""
+    names = {}
+    for index, layer in enumerate(layers.children()):
+        number += isinstance(layer, nn.Conv2d)  # the padding before it
+        names[f"layers.{index}"] = str(number)
+        number += 1
+    return names
+
+
+def fetch_weights(name: str, folder: Path, *, progress: bool = False) -> Path:
+    """The official torchvision file of a network, fetched once and checked by its SHA-256.
+
+    Args:
+        name: ``vgg16``, ``vgg19`` or ``vgg19_bn``.
+        folder: Where the file is kept; made if need be. A whole file found there is used without any network.
+        progress: Draw a progress bar on the standard error output; the files have about 550 MB.
+
+    Returns:
+        The file, for ``read_weights``.
+
+    Raises:
+        UnknownNameError: a name of no such file.
+        ModelFileError: it cannot be fetched or kept, or is not the official one.
+    """
+    if name not in TORCHVISION:
+        raise UnknownNameError("published network", name, TORCHVISION)
+    url = TORCHVISION[name]
+    path = folder / url.rpartition("/")[2]
+    digits = path.stem.rpartition("-")[2]
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest().startswith(digits):
+                    return path
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=digits, progress=progress)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        raise ModelFileError(
+            f"{url} cannot be fetched into {folder} ({error}); fetch it elsewhere and give the path of your copy"
+        ) from error
+    return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict as float32 from a safetensors file or from what ``torch.save`` wrote (``.pth``).
+
+    The format is told by the content. Nothing in the file is executed: only tensors are accepted.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or holds something else than tensors by name.
     """
     try:
-        return {name: value.float() for name, value in load_file(path).items()}
+        with path.open("rb") as file:
+            safe = file.read(9)[8:] == b"{"  # behind eight bytes of length
+        weights = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        return {name: value.float() for name, value in weights.items()}
     except (OSError, SafetensorError) as error:
-        raise ModelFileError(f"{path} cannot be read as safetensors: {error}") from error
+        raise ModelFileError(f"{path} cannot be read as safetensors or .pth: {error}") from error
+    except Exception as error:  # torch.load raises a dozen kinds for damaged files
+        raise ModelFileError(
+            f"{path} cannot be read as safetensors or .pth: it is damaged or holds something else than tensors by name"
+        ) from error
 
 
 def load_renamed(module: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str, str], *, what: str) -> None:
