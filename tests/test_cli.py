@@ -1,5 +1,7 @@
 """The command line as a person uses it: real files, real exit codes."""
 
+import dataclasses
+import inspect
 import json
 import re
 import subprocess
@@ -394,3 +396,18 @@ def test_an_interruption_ends_with_130_and_leaves_nothing(run, photo_file, tmp_p
     monkeypatch.setattr(restyle, "write_image", interrupted, raising=False)
     assert run("image", photo_file, "--style", "wave", "-o", tmp_path / "o.png")[0] == 130
     assert not (tmp_path / "o.png").exists()
+
+
+def test_commands_and_settings_have_the_same_defaults():
+    pytest.importorskip("torch")
+    from restyle.cli import making
+    from restyle.learn.settings import TrainSettings
+
+    settings = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
+    options = inspect.signature(making.train).parameters
+    shared = (settings.keys() & options.keys()) - {"content", "style", "output", "layers", "exclude_style"}
+    assert len(shared) > 15
+    for name in shared - {"loss_weights"}:
+        assert options[name].default == settings[name], name
+    assert options["loss_weights"].default is None
+    assert tuple(map(float, options["layers"].default.split(","))) == settings["layers"]
