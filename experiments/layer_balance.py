@@ -1,8 +1,8 @@
-"""Which layer does the style loss listen to? The questions of source article 002, answered on pictures before any training.
+"""Which layer does the style loss listen to? The questions of source article 002, answered before any training.
 
-For random pairs of photograph and artwork: the statistics loss of each layer, the photograph taken for the painting, as a
-share of all four layers. Squared, Euclidean, a larger root, and relative to the style's own size; averaged over channels
-as torch does by default or summed as in the paper; with and without ImageNet's normalisation of the input.
+For random pairs of photograph and artwork: the statistics loss of each layer, the photograph taken for the painting,
+as a share of all four layers. Squared, Euclidean, a larger root, and relative to the style's own size; averaged over
+channels as torch does by default or summed as in the paper; with and without ImageNet's normalisation of the input.
 
 python experiments/layer_balance.py --content photos/ --style artworks/ --loss-weights vgg16.safetensors
 """
