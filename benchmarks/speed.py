@@ -25,7 +25,6 @@ CONTESTANTS = {
     "peer, its network in OpenVINO, our precision": lambda threads: _peer_openvino(threads, None),
     "ours": lambda threads: _ours(threads, "auto", "auto"),
     "ours, f32": lambda threads: _ours(threads, "openvino", "f32"),
-    "ours, mixed": lambda threads: _ours(threads, "openvino", "mixed"),
     "ours, bf16": lambda threads: _ours(threads, "openvino", "bf16"),
     "ours, ONNX Runtime f32": lambda threads: _ours(threads, "onnxruntime", "f32"),
 }

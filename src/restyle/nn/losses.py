@@ -58,13 +58,10 @@ def statistics_loss(
     losses = []
     for ours, theirs in zip(painted, style, strict=True):
         distances = (ours - theirs).square().reshape(len(ours), 2, -1).sum(2)  # (N, 2): of the means, of the deviations
-        size = torch.zeros_like(distances) + (relative_to == "nothing")
         if relative_to != "nothing":
-            size = size + theirs.square().sum(1, keepdim=True)
-        if relative_to == "both":
-            size = size + ours.square().sum(1, keepdim=True)
-        relative = distances / size
-        losses.append((relative if power == 2 else (relative + 1e-12) ** (power / 2)).sum(1))
+            size = theirs.square().sum(1, keepdim=True)
+            distances = distances / (size + ours.square().sum(1, keepdim=True) if relative_to == "both" else size)
+        losses.append((distances if power == 2 else (distances + 1e-12) ** (power / 2)).sum(1))
     return torch.stack(losses)
 
 

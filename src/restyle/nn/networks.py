@@ -296,7 +296,6 @@ class FastStyleEncoder(nn.Module):
         hidden: int = 512,
     ) -> None:
         super().__init__()
-        self.settings = {"widths": list(widths), "mixtures": mixtures, "hidden": hidden}
         colours, full, *smaller = widths
         self.stages = nn.ModuleList(
             [nn.Sequential(nn.Conv2d(3, colours, 1), nn.ReLU()), nn.Sequential(_reflecting(3, full), nn.ReLU())]
