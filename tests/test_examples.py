@@ -44,7 +44,7 @@ def documents():
 def test_python_in_the_documents_runs(document, tmp_path, photo):
     from restyle.image import write_image
 
-    for name in ("photo.jpg", "painting.jpg"):
+    for name in ("photo.jpg", "painting.jpg", "mask.png"):
         write_image(tmp_path / name, photo)
     programs = re.findall(r"```python\n(.*?)```", document.read_text(), re.S)
     for program in programs:

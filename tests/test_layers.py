@@ -15,7 +15,8 @@ LAYERS = [
     {"serve", "learn", "export", "batch"},
     {"video"},
     {"stylizer"},
-    {"runtime", "gallery", "image", "tiling", "weights", "metrics", "nn"},
+    {"controls"},
+    {"style", "runtime", "gallery", "image", "tiling", "weights", "metrics", "nn"},
     {"errors"},
 ]
 # Deliberate exceptions: inside nn the reading order is ops, then pretrained and losses, then networks.
@@ -36,9 +37,14 @@ LANDLORDS = {
     "av": {"video"},
     "cv2": {"video"},
     "starlette": {"serve"},
+    "fastapi": {"serve"},
+    "pydantic": {"serve"},
+    "prometheus_client": {"serve"},
+    "uvicorn": {"serve"},
     "ray": {"batch"},
     "depthai": {"export", "video"},
-    "numpy": {"runtime", "stylizer", "image", "tiling", "metrics", "nn", "learn", "export", "video", "serve", "batch"},
+    "numpy": {"runtime", "stylizer", "style", "controls", "image", "tiling", "metrics"}
+    | {"nn", "learn", "export", "video", "serve", "batch"},
 }
 
 

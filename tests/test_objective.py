@@ -1,9 +1,12 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from restyle.learn.objective import LossWeights, Objective, tap_names
+from restyle.metrics import noise_excess
 from restyle.nn.losses import content_loss, feature_statistics, gram_loss, gram_matrix, statistics_loss
 from restyle.nn.ops import adain, channel_statistics
 from restyle.nn.pretrained import VggEncoder
@@ -27,7 +30,7 @@ def pictures():
 def losses(judge, pictures, weights, **options):
     content, style, painted = pictures
     objective = Objective(judge, weights, half=False, **options)
-    return objective.style_losses(painted, style, objective.targets(content, style))
+    return objective.style_losses(painted, content, style, objective.targets(content, style))
 
 
 def test_every_loss_is_its_formula_times_its_weight(judge, pictures):
@@ -37,12 +40,15 @@ def test_every_loss_is_its_formula_times_its_weight(judge, pictures):
     ours, theirs = ([feature_statistics(layer) for layer in seen] for seen in (painted, style))
     each = statistics_loss(ours, theirs).mean(1)
     grams = gram_loss([gram_matrix(painted[i]) for i in main], [gram_matrix(style[i]) for i in main]).mean(1)
+    small = [judge(F.avg_pool2d(one, 2), every=True) for one in (pictures[2], pictures[1])]
+    coarse = statistics_loss(*([feature_statistics(layer) for layer in seen] for seen in small)).mean(1)
     goal = adain(content[-1], *channel_statistics(style[-1]))
     expected = {
         "content": content_loss(painted[-1], content[-1]).mean(),
         "adain": (painted[-1] - goal).square().mean(),
         "statistics": each[main].sum(),
         "between": each[[1, 3, 5, 6]].sum(),
+        "coarse": coarse.sum(),
         "gram": grams.sum(),
     }
     for name, value in expected.items():
@@ -50,6 +56,19 @@ def test_every_loss_is_its_formula_times_its_weight(judge, pictures):
         assert set(weighted) == {name}
         torch.testing.assert_close(weighted[name], 2.5 * value, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(report[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_noise_loss_is_the_noise_figure(judge, pictures):
+    content, style, painted = pictures
+    rough = (painted, content * 0.2, style * 0.2)  # of the three only the painting is rough
+    weighted, report = losses(judge, (rough[1], rough[2], rough[0]), dataclasses.replace(NONE, noise=2))
+    arrays = [[(one * 255).byte().permute(1, 2, 0).numpy() for one in kind] for kind in rough]
+    expected = np.mean([noise_excess(*three) for three in zip(*arrays, strict=True)])
+    assert expected > 0.5
+    assert report["noise"].item() == pytest.approx(expected, rel=0.02)
+    assert weighted["noise"] == 2 * report["noise"]
+    weighted, _ = losses(judge, (painted, style, content * 0.2), dataclasses.replace(NONE, noise=2))
+    assert weighted["noise"] == 0
 
 
 def test_layers_relation_and_power_reach_the_losses(judge, pictures):

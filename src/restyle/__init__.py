@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from restyle.controls.masks import Region as Region
     from restyle.errors import DeviceError as DeviceError
     from restyle.errors import ImageError as ImageError
     from restyle.errors import LimitError as LimitError
@@ -18,17 +19,19 @@ if TYPE_CHECKING:
     from restyle.errors import RestyleError as RestyleError
     from restyle.errors import ShapeError as ShapeError
     from restyle.errors import UnknownNameError as UnknownNameError
+    from restyle.errors import VideoError as VideoError
     from restyle.image import Picture as Picture
     from restyle.image import read_image as read_image
     from restyle.image import write_image as write_image
-    from restyle.stylizer import Style as Style
+    from restyle.style import Style as Style
     from restyle.stylizer import Stylizer as Stylizer
     from restyle.stylizer import stylize as stylize
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Style": "stylizer",
+    "Region": "controls.masks",
+    "Style": "style",
     "Stylizer": "stylizer",
     "stylize": "stylizer",
     "Picture": "image",
@@ -42,6 +45,7 @@ _HOMES = {
     "ModelFileError": "errors",
     "ShapeError": "errors",
     "UnknownNameError": "errors",
+    "VideoError": "errors",
 }
 __all__ = list(_HOMES)
 

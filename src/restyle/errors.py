@@ -2,6 +2,7 @@
 
     RestyleError
     ├── ImageError          a picture that cannot be read or written
+    ├── VideoError          a video that cannot be read or written, or a camera that is not there
     ├── ModelFileError      a model folder or style file that is missing, damaged or of another model
     ├── DeviceError         a device or engine that was asked for and is not there
     ├── LimitError          a picture larger than the limit allows
@@ -26,6 +27,10 @@ class RestyleError(Exception):
 
 class ImageError(RestyleError):
     """A picture cannot be read or written."""
+
+
+class VideoError(RestyleError):
+    """A video cannot be read or written, or a camera is not there."""
 
 
 class ModelFileError(RestyleError):

@@ -30,6 +30,7 @@ from PIL import (
     Image,
     ImageCms,
     ImageFile,
+    ImageFilter,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -434,11 +435,11 @@ def resize(pixels: NDArray[Any], size: tuple[int, int]) -> Pixels:
     """Scale a picture with Lanczos filtering; what is transparent lends no colour to its neighbours.
 
     Args:
-        pixels: (H, W, 3 or 4) uint8.
+        pixels: (H, W, 3 or 4) or grey (H, W), uint8.
         size: The new (height, width), each at least 1.
 
     Returns:
-        A new array of exactly that size.
+        A new array of exactly that size, with the channels of ``pixels``.
 
     Raises:
         ValueError: A side of ``size`` is below 1.
@@ -449,7 +450,17 @@ def resize(pixels: NDArray[Any], size: tuple[int, int]) -> Pixels:
     if height < 1 or width < 1:
         raise ValueError(f"size must be (height, width) of at least 1, got {size}")
     # Pillow multiplies RGBA by its alpha before filtering and divides afterwards.
-    return np.array(to_pil(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    return np.array(_any_to_pil(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def blur(pixels: NDArray[Any], radius: float) -> Pixels:
+    """Soften with a Gaussian whose standard deviation is ``radius`` pixels; arguments as for ``resize``."""
+    return np.array(_any_to_pil(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def _any_to_pil(pixels: NDArray[Any]) -> Image.Image:
+    grey = isinstance(pixels, np.ndarray) and pixels.ndim == 2 and pixels.dtype == np.uint8 and pixels.size
+    return Image.fromarray(np.ascontiguousarray(pixels)) if grey else to_pil(pixels)
 
 
 def lay_on_white(pixels: Pixels) -> Pixels:

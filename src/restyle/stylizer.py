@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import os
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +20,15 @@ import platformdirs
 from numpy.typing import NDArray
 
 from restyle import gallery
-from restyle.errors import ModelFileError
+from restyle.controls.colors import keep_colors as keep_colors_of
+from restyle.controls.colors import parse_keep_colors
+from restyle.controls.detail import enlarge
+from restyle.controls.masks import Region as Region
+from restyle.controls.masks import lay_over, read_mask
+from restyle.errors import ModelFileError, ShapeError
 from restyle.image import fit_short_side, lay_on_white, resize, to_pil, to_pixels
 from restyle.runtime import Graph, open_graph
+from restyle.style import Style as Style
 from restyle.tiling import merge_statistics, plan_tiles
 from restyle.weights import GRAPHS, ModelCard, find_model, read_model
 
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
 
 STYLE_SIDE = 512
 """Short side, in pixels, at which a style picture is read: strokes come out as large as they are at this size."""
+
+STYLE_SIDES = (64, 2048)
+"""Smallest and largest of these that may be asked for."""
 
 MINIMUM_SIDE = 16
 """The graphs' smallest height and width; smaller pictures are extended inside and cropped back."""
@@ -52,99 +59,6 @@ SMALLEST_TILE = 128
 
 LARGEST_BATCH_PIXELS = 2_000_000
 """Pictures of one size are run together up to this many pixels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Style:
-    """A style as a value: can be kept, mixed, scaled, saved, and used from any thread.
-
-    Attributes:
-        vector: (D,) float32, read-only; what the numbers mean is the model's business.
-        model: Identity of the model that encoded it; no other model can use it.
-    """
-
-    vector: NDArray[np.float32]
-    model: str
-
-    def __post_init__(self) -> None:
-        """Take a private, read-only copy of the vector.
-
-        Raises:
-            ValueError: the vector is not one-dimensional or not finite.
-        """
-        vector = np.array(self.vector, dtype=np.float32)
-        if vector.ndim != 1 or not np.isfinite(vector).all():
-            raise ValueError(f"vector must be one-dimensional and finite, got shape {vector.shape}")
-        vector.setflags(write=False)
-        object.__setattr__(self, "vector", vector)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Style) and self.model == other.model and np.array_equal(self.vector, other.vector)
-
-    def __hash__(self) -> int:
-        return hash((self.model, self.vector.tobytes()))
-
-    @staticmethod
-    def mix(styles: Sequence[Style], weights: Sequence[float] | None = None) -> Style:
-        """Blend styles: the weighted mean of their vectors.
-
-        Args:
-            styles: At least one, all of one model.
-            weights: One for each style, none negative, not all zero; None = equal. Only their ratios count.
-
-        Raises:
-            ValueError: the weights do not fit, or the styles are of different models.
-        """
-        weights = [1.0] * len(styles) if weights is None else list(weights)
-        if not styles or len(weights) != len(styles):
-            raise ValueError(
-                f"mix needs one weight for each style, got {len(styles)} styles and {len(weights)} weights"
-            )
-        if not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights):
-            raise ValueError(f"weights must be finite, not negative and not all zero, got {weights}")
-        if len({style.model for style in styles}) > 1:
-            raise ValueError(f"styles of different models cannot be mixed: {sorted({s.model for s in styles})}")
-        share = np.array(weights, dtype=np.float64) / sum(weights)
-        vector = share @ np.stack([style.vector for style in styles]).astype(np.float64)
-        return Style(vector.astype(np.float32), styles[0].model)
-
-    def scale(self, factor: float) -> Style:
-        """The style with all its numbers times ``factor``: a building block of weighted sums."""
-        if not math.isfinite(factor):
-            raise ValueError(f"factor must be finite, got {factor}")
-        return Style(self.vector * np.float32(factor), self.model)
-
-    def save(self, path: str | Path) -> None:
-        """Write the style to a file, beside and then renamed; numpy's ``.npz`` format whatever the suffix.
-
-        Raises:
-            ModelFileError: the disk refuses.
-        """
-        beside = f"{path}.{secrets.token_hex(8)}.part"
-        try:
-            with open(beside, "wb") as file:
-                np.savez(file, vector=self.vector, model=np.array(self.model))
-            os.replace(beside, os.path.realpath(path))  # a link stays a link
-        except (OSError, ValueError) as error:
-            with contextlib.suppress(OSError, ValueError):
-                os.unlink(beside)
-            raise ModelFileError(f"{str(path)!r} cannot be written: {error}") from error
-
-    def __reduce__(self) -> tuple[type[Style], tuple[NDArray[np.float32], str]]:
-        return Style, (self.vector, self.model)  # copies and pickles go through __post_init__, and stay read-only
-
-    @classmethod
-    def load(cls, path: str | Path) -> Style:
-        """Read a style file.
-
-        Raises:
-            ModelFileError: the file is missing or is not a style.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(stored["vector"], str(stored["model"]))
-        except Exception as error:
-            raise ModelFileError(f"{path} cannot be read as a style file: {error}") from error
 
 
 class Stylizer:
@@ -200,25 +114,30 @@ class Stylizer:
         encoder = open_graph(folder / GRAPHS[0], **chosen, precision="f32", threads=threads)
         return cls(card, encoder, painter)
 
-    def encode_style(self, painting: ImageLike) -> Style:
+    def encode_style(
+        self, painting: ImageLike, *, size: int = STYLE_SIDE, crop: str | None = None, seed: int = 0
+    ) -> Style:
         """Read the style of a picture. Kept on disk, so the same picture is encoded once for all time.
 
         Args:
             painting: Path, PIL picture, or (H, W, 3 or 4) uint8 array; transparent parts count as white.
+            size: Short side in pixels at which the picture is read: strokes come out as large as they are at this size.
+                A picture that is smaller than half of this is repeated, mirrored, rather than blown up further.
+            crop: Read a square only, as large as the short side: ``center``, or ``random`` by the seed; None = all.
+            seed: See ``crop``.
 
         Raises:
             ImageError: the picture cannot be read.
+            ValueError: a size outside ``STYLE_SIDES``, or another word for crop.
         """
-        pixels = lay_on_white(to_pixels(painting))
+        check_options(style_size=size, style_crop=crop)
+        pixels = _style_window(lay_on_white(to_pixels(painting)), size, crop, seed)
         kept = self._cache_path(pixels)
         with contextlib.suppress(ModelFileError):  # not there, or damaged: encode it
             style = Style.load(kept)
             if style.model == self.card.identity and style.vector.shape == (self.card.style_size,):
                 return style
-        size = fit_short_side(pixels.shape[:2], STYLE_SIDE)
-        # Beyond 4:1 a style is squeezed: a banner must not become a picture of a million pixels.
-        size = (min(size[0], 4 * STYLE_SIDE), min(size[1], 4 * STYLE_SIDE))
-        vector = self._encoder.run({"picture": resize(pixels, size)[None]})["style"][0]
+        vector = self._encoder.run({"picture": pixels[None]})["style"][0]
         style = Style(vector, self.card.identity)
         with contextlib.suppress(OSError, ModelFileError):  # a cache that cannot be written only costs time
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +145,16 @@ class Stylizer:
         return style
 
     def apply(
-        self, photo: ImageLike, style: Style, strength: float = 1.0, *, tile: int | None = None
+        self,
+        photo: ImageLike,
+        style: Style,
+        strength: float = 1.0,
+        *,
+        mask: ImageLike | None = None,
+        regions: Sequence[Region] = (),
+        keep_colors: str | None = None,
+        work_size: int | None = None,
+        tile: int | None = None,
     ) -> NDArray[np.uint8]:
         """Paint a picture in a style.
 
@@ -234,6 +162,12 @@ class Stylizer:
             photo: Path, PIL picture, or (H, W, 3 or 4) uint8 array; alpha is kept as it is.
             style: From ``encode_style`` of the same model.
             strength: 0 gives the photo back, 1 is the style, up to 2 exaggerates it.
+            mask: Grey picture of any size that says how much of the painting is seen where: white all, black none.
+            regions: Parts with styles of their own, laid over one after the other; see ``Region``.
+            keep_colors: ``luminance``, ``histogram`` or ``covariance``, also in part such as ``luminance:0.5``; see
+                ``restyle.controls.colors``.
+            work_size: Short side in pixels at which the picture is painted, for larger strokes; the photo's detail is
+                brought back at full size. None, or a size beyond the photo's = the photo's own.
             tile: Side in pixels of the tiles in which the picture is painted, which bounds the memory; 0 = the whole
                 picture at once, None = tiles only beyond ``WHOLE_PIXELS``. The result is the same but for rounding up
                 to ``STATISTICS_TILE`` pixels a side, and nearly the same beyond.
@@ -242,10 +176,12 @@ class Stylizer:
             uint8 array of exactly the photo's height, width and channels.
 
         Raises:
-            ValueError: strength outside 0..2, a style of another model, or tiles smaller than ``SMALLEST_TILE``.
-            ImageError: the picture cannot be read.
+            ValueError: an option outside its range, or a style of another model.
+            ImageError: a picture cannot be read.
         """
-        return self.apply_many([photo], style, strength, tile=tile)[0]
+        masks = None if mask is None else [mask]
+        options = {"regions": regions, "keep_colors": keep_colors, "work_size": work_size, "tile": tile}
+        return self.apply_many([photo], style, strength, masks=masks, **options)[0]  # type: ignore[arg-type]
 
     def apply_many(
         self,
@@ -253,6 +189,10 @@ class Stylizer:
         style: Style | Sequence[Style],
         strength: float | Sequence[float] = 1.0,
         *,
+        masks: Sequence[ImageLike | None] | None = None,
+        regions: Sequence[Region] = (),
+        keep_colors: str | None = None,
+        work_size: int | None = None,
         tile: int | None = None,
     ) -> list[NDArray[np.uint8]]:
         """Paint several pictures; those of one size are run together.
@@ -261,72 +201,144 @@ class Stylizer:
             photos: As for ``apply``.
             style: One for all pictures, or one for each.
             strength: One for all pictures, or one for each.
+            masks: One or None for each picture; None = no masks.
+            regions: As for ``apply``, the same for all pictures.
+            keep_colors: As for ``apply``.
+            work_size: As for ``apply``.
             tile: As for ``apply``.
 
         Returns:
             One array for each picture, in order.
 
         Raises:
-            ValueError: as for ``apply``, or the numbers of pictures, styles and strengths differ.
+            ValueError: as for ``apply``, or the numbers of pictures, styles, strengths and masks differ.
         """
         styles = [style] * len(photos) if isinstance(style, Style) else list(style)
         strengths = list(strength) if isinstance(strength, Sequence) else [float(strength)] * len(photos)
-        for one in styles:
+        wanted_masks = [None] * len(photos) if masks is None else list(masks)
+        for one in [*styles, *(region.style for region in regions if region.style is not None)]:
             self._check_style(one)
-        if not len(photos) == len(styles) == len(strengths):
+        if not len(photos) == len(styles) == len(strengths) == len(wanted_masks):
             raise ValueError(
-                f"got {len(photos)} pictures, {len(styles)} styles and {len(strengths)} strengths; give one or one each"
+                f"got {len(photos)} pictures, {len(styles)} styles, {len(strengths)} strengths and {len(wanted_masks)} "
+                "masks; give one or one each"
             )
-        for value in strengths:
-            check_options(strength=value, tile=tile)
+        for value in [*strengths, *(region.strength for region in regions)]:
+            check_options(strength=value, keep_colors=keep_colors, work_size=work_size, tile=tile)
         pictures = [to_pixels(photo) for photo in photos]
-        results = [picture.copy() for picture in pictures]
-        for batch in _batches(pictures, strengths):
-            painted = self._paint(
-                np.stack([_extended(pictures[i]) for i in batch]),
-                np.stack([styles[i].vector for i in batch]),
-                np.array([[strengths[i]] for i in batch], dtype=np.float32),
-                tile,
-            )
-            for index, result in zip(batch, painted, strict=True):
-                height, width = pictures[index].shape[:2]
-                results[index][:, :, :3] = result[:height, :width]
+        # First everything that the network paints, in batches; then each picture is put together.
+        layers = [
+            [Layer(mask, styles[i], strengths[i]), *(Layer(r.mask, r.style, r.strength) for r in regions)]
+            for i, mask in enumerate(wanted_masks)
+        ]
+        small = [_at_work_size(picture, work_size) for picture in pictures]
+        jobs = [
+            Job(small[i], layer.style.vector, layer.strength, (i, number))
+            for i, own in enumerate(layers)
+            for number, layer in enumerate(own)
+            if layer.style is not None and layer.strength
+        ]
+        paintings = dict(self._paint_all(jobs, tile))
+        results = []
+        for i, picture in enumerate(pictures):
+            finished = []
+            for number, layer in enumerate(layers[i]):
+                painted = paintings.pop((i, number), None)
+                if painted is not None and small[i] is not picture:
+                    painted = enlarge(painted, small[i][:, :, :3], picture[:, :, :3])
+                if painted is not None:
+                    painted = keep_colors_of(painted, picture[:, :, :3], keep_colors)
+                finished.append((layer.mask, painted))
+            results.append(_put_together(picture, finished))
         return results
 
-    def _paint(
+    def paint(
         self,
-        content: NDArray[np.uint8],
-        style: NDArray[np.float32],
-        strength: NDArray[np.float32],
-        tile: int | None,
-    ) -> NDArray[np.uint8]:
-        """(N, H, W, 3), (N, D), (N, 1) to (N, H, W, 3), whole or in tiles."""
-        count, height, width = content.shape[:3]
-        if tile is None:
-            tile = TILE if height * width > WHOLE_PIXELS else 0
-        inputs: dict[str, NDArray[Any]] = {
+        frames: NDArray[np.uint8],
+        style: Style,
+        strength: float = 1.0,
+        *,
+        statistics: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Run the network on frames of a video, with content statistics from elsewhere if wanted.
+
+        Args:
+            frames: (N, H, W, 3) uint8, at least ``MINIMUM_SIDE`` high and wide.
+            style: From ``encode_style`` of the same model.
+            strength: 0..2.
+            statistics: (2S,) or (N, 2S) that replace the frames' own, such as a mean over time; None = their own.
+
+        Returns:
+            (N, H, W, 3) uint8, the painted frames; and (N, 2S) float32, the frames' own statistics.
+
+        Raises:
+            ValueError: strength outside 0..2, or a style of another model.
+            ShapeError: frames or statistics of another shape.
+        """
+        check_options(strength=strength)
+        self._check_style(style)
+        if frames.ndim != 4 or frames.shape[3] != 3 or min(frames.shape[1:3]) < MINIMUM_SIDE:
+            raise ShapeError(
+                f"frames must be (N, H, W, 3) of at least {MINIMUM_SIDE} pixels a side, got {frames.shape}"
+            )
+        count, numbers = len(frames), 2 * self.card.sites
+        if statistics is not None and statistics.shape not in ((numbers,), (count, numbers)):
+            raise ShapeError(f"statistics must be ({numbers},) or ({count}, {numbers}), got {statistics.shape}")
+        inputs = self._inputs(frames, np.repeat(style.vector[None], count, 0), [strength] * count)
+        if statistics is not None:
+            inputs["statistics"][:], inputs["given"][:] = statistics, 1
+        found = self._painter.run(inputs)
+        return found["stylized"], found["own"]
+
+    def _inputs(
+        self, content: NDArray[np.uint8], style: NDArray[np.float32], strength: Sequence[float]
+    ) -> dict[str, NDArray[Any]]:
+        """(N, H, W, 3), (N, D) and N numbers as the graph wants them, with each picture's own statistics."""
+        return {
             "content": content,
             "style": style,
-            "strength": strength,
-            "statistics": np.zeros((count, 2 * self.card.sites), np.float32),
-            "given": np.zeros((count, 1), np.float32),
+            "strength": np.array(strength, np.float32)[:, None],
+            "statistics": np.zeros((len(content), 2 * self.card.sites), np.float32),
+            "given": np.zeros((len(content), 1), np.float32),
         }
-        if not tile or max(height, width) <= tile:
-            whole: NDArray[np.uint8] = self._painter.run(inputs)["stylized"]
-            return whole
-        # First the statistics of the whole picture, then every tile with these.
+
+    def _paint_all(self, jobs: Sequence[Job], tile: int | None) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
+        """The painting of each job, (H, W, 3), by the job's name: small pictures together, large ones alone."""
+        together: dict[tuple[int, int], list[Job]] = {}
+        for job in jobs:
+            height, width = job.content.shape[:2]
+            side = tile if tile is not None else TILE if height * width > WHOLE_PIXELS else 0
+            if side and max(height, width) > side:
+                yield job.name, self._paint_tiles(job, side)
+            else:
+                together.setdefault((height, width), []).append(job)
+        for (height, width), group in together.items():
+            most = max(1, LARGEST_BATCH_PIXELS // (height * width))
+            for start in range(0, len(group), most):
+                batch = group[start : start + most]
+                content = np.stack([_extended(job.content) for job in batch])
+                inputs = self._inputs(content, np.stack([job.style for job in batch]), [job.strength for job in batch])
+                painted = self._painter.run(inputs)["stylized"]
+                for job, one in zip(batch, painted, strict=True):
+                    yield job.name, np.ascontiguousarray(one[:height, :width])
+
+    def _paint_tiles(self, job: Job, tile: int) -> NDArray[np.uint8]:
+        """One large picture: first the statistics of the whole, then every tile with these."""
+        content = job.content[None, :, :, :3]
+        height, width = content.shape[1:3]
+        inputs = self._inputs(content, job.style[None], [job.strength])
         # ONNX Runtime computes the whole graph even for them, so there the pieces must be as small as the tiles.
         piece_side = STATISTICS_TILE if self.engine == "openvino" else tile
         parts = plan_tiles((height, width), tile=piece_side, halo=0, grid=8)
         seen = [self._painter.run({**inputs, "content": content[:, *one.outer]}, only="own")["own"] for one in parts]
         inputs["statistics"] = merge_statistics(seen, [content[0, *one.outer].size for one in parts])
-        inputs["given"] = np.ones((count, 1), np.float32)
-        painted = np.empty_like(content)
+        inputs["given"] = np.ones((1, 1), np.float32)
+        painted = np.empty((height, width, 3), np.uint8)
         # Tiles of one shape after the other: each shape is compiled once.
         tiles = plan_tiles((height, width), tile=tile, halo=self.card.halo, grid=self.card.grid)
         for one in sorted(tiles, key=lambda one: one.shape):
             piece = self._painter.run({**inputs, "content": content[:, *one.outer]}, only="stylized")["stylized"]
-            painted[:, *one.inner] = piece[:, *one.kept]
+            painted[one.inner] = piece[0, *one.kept]
         return painted
 
     def _check_style(self, style: object) -> None:
@@ -340,7 +352,7 @@ class Stylizer:
             raise ValueError(f"the style has {style.vector.size} numbers, this model needs {self.card.style_size}")
 
     def _cache_path(self, pixels: NDArray[np.uint8]) -> Path:
-        digest = hashlib.sha256(f"{self.card.identity} {STYLE_SIDE} {pixels.shape}".encode())
+        digest = hashlib.sha256(f"{self.card.identity} {pixels.shape}".encode())
         digest.update(pixels.data)
         return cache_folder() / "styles" / f"{digest.hexdigest()}.npz"
 
@@ -375,16 +387,31 @@ def stylize(
     return to_pil(loaded.apply(photo, loaded.encode_style(painting), strength, tile=tile))
 
 
-def check_options(*, strength: float = 1.0, tile: int | None = None) -> None:
+def check_options(
+    *,
+    strength: float = 1.0,
+    keep_colors: str | None = None,
+    work_size: int | None = None,
+    tile: int | None = None,
+    style_size: int = STYLE_SIDE,
+    style_crop: str | None = None,
+) -> None:
     """Refuse options that no picture can be painted with.
 
     Raises:
-        ValueError: strength outside 0..2, or a tile below ``SMALLEST_TILE`` that is not 0.
+        ValueError: naming the option, its value and what is allowed.
     """
     if not 0 <= strength <= 2:
         raise ValueError(f"strength must lie between 0 and 2, got {strength}")
+    parse_keep_colors(keep_colors)
+    if work_size is not None and work_size < MINIMUM_SIDE:
+        raise ValueError(f"work_size must be at least {MINIMUM_SIDE}, got {work_size}")
     if tile is not None and tile != 0 and tile < SMALLEST_TILE:
         raise ValueError(f"tile must be 0 or at least {SMALLEST_TILE}, got {tile}")
+    if not STYLE_SIDES[0] <= style_size <= STYLE_SIDES[1]:
+        raise ValueError(f"style_size must lie between {STYLE_SIDES[0]} and {STYLE_SIDES[1]}, got {style_size}")
+    if style_crop not in (None, "center", "random"):
+        raise ValueError(f"style_crop must be center or random, got {style_crop!r}")
 
 
 def cache_folder() -> Path:
@@ -392,21 +419,72 @@ def cache_folder() -> Path:
     return Path(os.environ.get("RESTYLE_CACHE") or platformdirs.user_cache_dir("restyle", appauthor=False))
 
 
-def _batches(pictures: Sequence[NDArray[Any]], strengths: Sequence[float]) -> list[list[int]]:
-    """Group the pictures' numbers by size; those at strength 0 need no painting."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, (picture, strength) in enumerate(zip(pictures, strengths, strict=True)):
-        height, width = picture.shape[:2]
-        if strength:
-            groups.setdefault((height, width), []).append(index)
-    batches: list[list[int]] = []
-    for (height, width), group in groups.items():
-        most = max(1, LARGEST_BATCH_PIXELS // (height * width))
-        batches.extend(group[start : start + most] for start in range(0, len(group), most))
-    return batches
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One style of a picture, and where it is seen: None as mask = everywhere, None as style = the photograph."""
+
+    mask: ImageLike | None
+    style: Style | None
+    strength: float
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of the network: (H, W, 3 or 4) pixels, a style vector (D,), and which layer of which picture it is."""
+
+    content: NDArray[np.uint8]
+    style: NDArray[np.float32]
+    strength: float
+    name: tuple[int, int]
+
+
+def _style_window(pixels: NDArray[np.uint8], size: int, crop: str | None, seed: int) -> NDArray[np.uint8]:
+    """What the style encoder is shown of a style picture (H, W, 3)."""
+    height, width = pixels.shape[:2]
+    if crop:
+        side = min(height, width)
+        generator = np.random.default_rng(seed)
+        top, left = (
+            (length - side) // 2 if crop == "center" else generator.integers(length - side + 1)
+            for length in (height, width)
+        )
+        pixels = pixels[top : top + side, left : left + side]
+    repeats = size // (2 * min(pixels.shape[:2]))
+    if repeats:  # blown up twice at most, then repeated
+        shown = fit_short_side(pixels.shape[:2], -(-size // (repeats + 1)))
+        pixels = resize(pixels, shown)
+        pixels = np.pad(pixels, [(0, repeats * shown[0]), (0, repeats * shown[1]), (0, 0)], mode="symmetric")
+    fitted = fit_short_side(pixels.shape[:2], size)
+    # Beyond 4:1 a style is squeezed: a banner must not become a picture of a million pixels.
+    return resize(pixels, (min(fitted[0], 4 * size), min(fitted[1], 4 * size)))
+
+
+def _at_work_size(pixels: NDArray[np.uint8], work_size: int | None) -> NDArray[np.uint8]:
+    if work_size is None or work_size >= min(pixels.shape[:2]):
+        return pixels
+    return resize(pixels, fit_short_side(pixels.shape[:2], work_size))
+
+
+def _put_together(
+    photo: NDArray[np.uint8], layers: Sequence[tuple[ImageLike | None, NDArray[np.uint8] | None]]
+) -> NDArray[np.uint8]:
+    """The photograph under layers of (mask, painting); None as painting = the photograph again."""
+    colours = photo[:, :, :3]
+    result = None
+    for mask, painted in layers:
+        if mask is None:
+            result = painted
+        else:
+            result = colours.copy() if result is None else result
+            lay_over(result, colours if painted is None else painted, read_mask(mask, photo.shape[:2]))
+    if result is None:
+        return photo.copy()
+    return result if photo.shape[2] == 3 else np.dstack([result, photo[:, :, 3]])
 
 
 def _extended(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The colours, at least ``MINIMUM_SIDE`` high and wide: the last row and column are repeated."""
     missing = [(0, max(0, MINIMUM_SIDE - side)) for side in pixels.shape[:2]]
+    if not any(after for _, after in missing):
+        return pixels[:, :, :3]
     return np.pad(pixels[:, :, :3], [*missing, (0, 0)], mode="edge")

@@ -14,6 +14,7 @@ from restyle.errors import (
     MissingExtraError,
     ModelFileError,
     UnknownNameError,
+    VideoError,
 )
 
 FAULT = 1
@@ -23,6 +24,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     UnknownNameError: 2,
     ValueError: 2,
     ImageError: 3,
+    VideoError: 3,
     ModelFileError: 4,
     DeviceError: 5,
     LimitError: 6,

@@ -16,6 +16,7 @@ from restyle.nn.losses import (
     feature_statistics,
     gram_loss,
     gram_matrix,
+    noise_loss,
     statistics_loss,
     total_variation,
 )
@@ -34,10 +35,12 @@ class LossWeights:
         adain: relu4_1 compared with the AdaIN of photograph and style, the paper's content loss (eq. 12).
         statistics: Means and deviations of relu1_1, relu2_1, relu3_1 and relu4_1 (eq. 13).
         between: The same of the layers between these.
+        coarse: The statistics of all these layers where pictures are seen at half their size: larger patterns.
         gram: Gram matrices of the four layers (Gatys et al.).
         colour: The colours as a cloud of points.
         identity: A photograph in its own style is itself, in steps of their own.
         photograph: At strength 0 the photograph comes back; a network that mixes pictures does so by itself.
+        noise: High frequencies beyond what photograph and style have.
         total_variation: Roughness of the painted picture.
     """
 
@@ -45,10 +48,12 @@ class LossWeights:
     adain: float = 0.0
     statistics: float = 12.0
     between: float = 3.0
+    coarse: float = 0.0
     gram: float = 3.0
     colour: float = 150.0
     identity: float = 3.0
     photograph: float = 0.0
+    noise: float = 0.0
     total_variation: float = 0.0
 
     def __post_init__(self) -> None:
@@ -75,12 +80,14 @@ class Targets:
         content: (N, C, h, w) relu4_1 of the photographs.
         style: (N, C, h, w) relu4_1 of the styles, for the AdaIN target.
         statistics: Per tapped layer (N, 2C) of the styles.
+        coarse: The same of the styles at half size; empty where no loss needs them.
         grams: Per main layer (N, C, C) of the styles.
     """
 
     content: Tensor
     style: Tensor
     statistics: list[Tensor]
+    coarse: list[Tensor]
     grams: list[Tensor]
 
     def paired(self, order: Sequence[int]) -> Targets:
@@ -89,8 +96,7 @@ class Targets:
         return Targets(
             self.content,
             self.style[chosen],
-            [layer[chosen] for layer in self.statistics],
-            [layer[chosen] for layer in self.grams],
+            *([layer[chosen] for layer in layers] for layers in (self.statistics, self.coarse, self.grams)),
         )
 
 
@@ -137,16 +143,18 @@ class Objective:
             self.see(content)[-1],
             seen[-1],
             [feature_statistics(layer) for layer in seen],
+            self._coarse(style) if self.weights.coarse else [],
             [gram_matrix(seen[index]) for index in self.main],
         )
 
     def style_losses(
-        self, painted: Tensor, style: Tensor, targets: Targets
+        self, painted: Tensor, content: Tensor, style: Tensor, targets: Targets
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses of paintings.
 
         Args:
             painted: (N, 3, H, W), its colours not bounded.
+            content: (N, 3, H, W) in 0..1, the photographs.
             style: (N, 3, h, w) in 0..1, the styles that they should have.
             targets: Of the same pairs.
 
@@ -164,28 +172,37 @@ class Objective:
             losses["adain"] = (seen[-1] - goal).square().mean()
         chosen = (self.main if weights.statistics else []) + (self.other if weights.between else [])
         if chosen:
-            each = statistics_loss(
-                [feature_statistics(seen[index]) for index in chosen],
-                [targets.statistics[index] for index in chosen],
-                relative_to=self.relative_to,
-                power=self.power,
-            ).mean(1)
+            each = self._distances(
+                [feature_statistics(seen[index]) for index in chosen], [targets.statistics[index] for index in chosen]
+            )
             report |= {f"statistics/{self.names[index]}": value for index, value in zip(chosen, each, strict=True)}
             if weights.statistics:
                 losses["statistics"] = each[:4] @ each.new_tensor(self.layers)
             if weights.between:
                 losses["between"] = each[-len(self.other) :].sum()
+        if weights.coarse:
+            losses["coarse"] = self._distances(self._coarse(painted), targets.coarse).sum()
         if weights.gram:
             grams = gram_loss([gram_matrix(seen[index]) for index in self.main], targets.grams).mean(1)
             report |= {f"gram/{self.names[index]}": value for index, value in zip(self.main, grams, strict=True)}
             losses["gram"] = grams @ grams.new_tensor(self.layers)
         if weights.colour:
             losses["colour"] = colour_loss(painted, style).mean()
+        if weights.noise:
+            losses["noise"] = noise_loss(painted, content, style).mean()
         if weights.total_variation:
             losses["total_variation"] = total_variation(painted.float()).mean()
         report |= losses
         weighted = {name: getattr(weights, name) * value for name, value in losses.items()}
         return weighted, {name: value.detach() for name, value in report.items()}
+
+    def _coarse(self, pictures: Tensor) -> list[Tensor]:
+        """Statistics of all layers for pictures at half their size."""
+        return [feature_statistics(layer) for layer in self.see(F.avg_pool2d(pictures, 2))]
+
+    def _distances(self, painted: list[Tensor], style: list[Tensor]) -> Tensor:
+        """(layers,) means over the batch of the statistics loss."""
+        return statistics_loss(painted, style, relative_to=self.relative_to, power=self.power).mean(1)
 
     def photograph_losses(self, painted: Tensor, content: Tensor, targets: Targets, weight: float) -> dict[str, Tensor]:
         """Weighted losses of paintings that should be the photographs (N, 3, H, W) themselves."""

@@ -138,7 +138,7 @@ def _pulls(model: Model, objective: Objective, content: Tensor, style: Tensor) -
     with torch.no_grad():
         painted = model(content, style, content.new_ones(len(content), 1))
     painted.requires_grad_()
-    losses, _ = objective.style_losses(painted, style, objective.targets(content, style))
+    losses, _ = objective.style_losses(painted, content, style, objective.targets(content, style))
     return {
         name: torch.autograd.grad(loss, painted, retain_graph=True)[0].norm().item() for name, loss in losses.items()
     }
@@ -153,7 +153,7 @@ def _figures(
         content, style = _batch(pairs, [number], device)
         with torch.no_grad():
             painted = model(content, style, content.new_ones(1, 1)).clamp(0, 1)
-            _, report = objective.style_losses(painted, style, objective.targets(content, style))
+            _, report = objective.style_losses(painted, content, style, objective.targets(content, style))
         rows.append({name: value.item() for name, value in report.items()})
     return {name: round(statistics.fmean(row[name] for row in rows), 5) for name in rows[0]}
 

@@ -250,7 +250,7 @@ class Run:
                 painted = self.model(*double, torch.cat([ones, 0 * ones]))
             else:
                 painted = self.model(content, batch.style, ones)
-        losses, report = self.objective.style_losses(painted[:count], batch.style, batch.targets)
+        losses, report = self.objective.style_losses(painted[:count], content, batch.style, batch.targets)
         if weight:
             back = self.objective.photograph_losses(painted[count:], content, batch.targets, weight)
             losses |= {f"photograph_{name}": value for name, value in back.items()}

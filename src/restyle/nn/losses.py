@@ -122,6 +122,28 @@ def total_variation(painted: Tensor) -> Tensor:
     return across + down
 
 
+def noise_loss(painted: Tensor, content: Tensor, style: Tensor) -> Tensor:
+    """High-frequency energy beyond what content and style have: ``restyle.metrics.noise_excess``, with a slope.
+
+    Args:
+        painted: (N, 3, H, W).
+        content: (N, 3, H, W).
+        style: (N, 3, h, w).
+
+    Returns:
+        (N,); 0 = no more than the noisier of the two, 0.5 = half as much again.
+    """
+    theirs = torch.maximum(_high_frequency(content), _high_frequency(style))
+    return F.relu(_high_frequency(painted) / theirs - 1)
+
+
+def _high_frequency(pictures: Tensor) -> Tensor:
+    grey = pictures.float().mean(1)
+    for axis in (1, 2):
+        grey = grey.diff(n=2, dim=axis) / 4
+    return (grey.square().mean((1, 2)) + 1e-8).sqrt()
+
+
 def _standardise(features: Tensor) -> Tensor:
     mean, std = channel_statistics(features)
     return (features - mean) / (std + 0.05 * std.mean(1, keepdim=True))

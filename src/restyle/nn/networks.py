@@ -187,7 +187,8 @@ class FastStylizer(Stylizer):
     does not normalise: networks that normalise again and again steer their statistics with spikes that show as blobs.
     Strength mixes the photograph with its painting at full strength.
     Where a photograph is flat, a network can paint nothing but a pattern that repeats from cell to cell. So each cell
-    has its own fixed random numbers, the grain, which come in after the AdaIN site as strongly as the style wants.
+    has its own fixed random numbers, the grain, soft like strokes, which come in after the AdaIN site as strongly as
+    the style wants.
     The picture is padded by reflection inside and cropped back, so the network's zero padding never meets the picture.
 
     Args:
@@ -201,6 +202,12 @@ class FastStylizer(Stylizer):
 
     MARGIN = 8  # pixels, one cell at 1/8 of the size: as far as the zero padding of either way reaches
     PERIOD = 32  # cells after which the grain repeats
+    SOFTNESS = (
+        0.7,
+        1.0,
+        1.4,
+        2.0,
+    )  # of the grain, in cells: strokes of several sizes; unsoftened, they came out as blocks
 
     def __init__(
         self,
@@ -225,8 +232,7 @@ class FastStylizer(Stylizer):
         self.down1 = nn.Conv2d(12, stem, 3, stride=2, padding=1)
         self.down2 = nn.Conv2d(stem, channels, 3, stride=2, padding=1)
         self.grain: Tensor
-        numbers = torch.randn(1, grain, self.PERIOD, self.PERIOD, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("grain", numbers)
+        self.register_buffer("grain", _smooth_noise(grain, self.PERIOD, self.SOFTNESS))
         self.mix_grain = nn.Conv2d(grain, channels, 1, bias=False)
         self.blocks = nn.ModuleList(InvertedResidual(channels, expansion * channels) for _ in range(blocks))
         self.up1 = UpsampledConv(channels, up[0], 3)
@@ -456,3 +462,15 @@ def modulate(features: Tensor, modulation: Tensor) -> Tensor:
     """Scale and shift each channel: (N, C, h, w) and (N, 2C, 1, 1), the scales as differences from 1."""
     scale, shift = modulation.chunk(2, 1)
     return features + features * scale + shift
+
+
+def _smooth_noise(maps: int, side: int, softness: Sequence[float]) -> Tensor:
+    """(1, maps, side, side) random numbers of mean 0 and deviation 1, softened in turns; their edges fit together."""
+    noise = torch.randn(maps, side, side, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([softness[number % len(softness)] for number in range(maps)])[:, None, None]
+    frequency = torch.fft.fftfreq(side)
+    squared = frequency[:, None] ** 2 + frequency**2
+    # A Gaussian is one in frequencies, too; there it wraps around the edges by itself.
+    soft = torch.fft.ifft2(torch.fft.fft2(noise) * torch.exp(-2 * (torch.pi * sigma) ** 2 * squared)).real
+    soft = soft - soft.mean((1, 2), keepdim=True)
+    return (soft / soft.square().mean((1, 2), keepdim=True).sqrt())[None]

@@ -1,0 +1,87 @@
+"""Where to paint: masks, and regions that have styles of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restyle.image import blur, lay_on_white, resize, to_pixels
+from restyle.style import Style
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    ImageLike = str | Path | Image | NDArray[np.uint8]
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.uint8]
+
+_ROWS = 512
+"""Rows that are blended at a time, so that large pictures need little memory."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a picture that has a style of its own.
+
+    Attributes:
+        mask: Grey picture of any size: white = here, black = not here, grey = in part.
+        style: What is painted there; None keeps the photograph.
+        strength: 0..2, as for the whole picture.
+    """
+
+    mask: ImageLike
+    style: Style | None
+    strength: float = 1.0
+
+
+def read_mask(mask: ImageLike, size: tuple[int, int], *, inverse: bool = False, feather: float = 0) -> Mask:
+    """Bring a mask to the size of a photograph.
+
+    Args:
+        mask: Grey picture of any size; of colours the brightness counts; where it is transparent it is black.
+        size: (height, width) of the photograph.
+        inverse: Swap black and white.
+        feather: Radius in pixels of the photograph by which its edges are softened.
+
+    Returns:
+        (height, width) uint8: 255 = paint, 0 = keep.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        ValueError: a negative feather.
+    """
+    if not feather >= 0:
+        raise ValueError(f"feather must be at least 0, got {feather}")
+    pixels = to_pixels(mask)
+    if pixels.shape[2] == 4:  # black paper under what is transparent
+        pixels = 255 - lay_on_white(np.dstack([255 - pixels[:, :, :3], pixels[:, :, 3]]))
+    grey = pixels[:, :, 0] if _is_grey(pixels) else np.rint(pixels @ [0.299, 0.587, 0.114]).astype(np.uint8)
+    if grey.shape != size:
+        grey = resize(grey, size)
+    if inverse:
+        grey = 255 - grey
+    return blur(grey, feather) if feather else grey
+
+
+def lay_over(under: Pixels, over: Pixels, mask: Mask) -> None:
+    """Lay one picture over another where a mask is white; changes ``under``.
+
+    Args:
+        under: (H, W, 3) uint8.
+        over: Same.
+        mask: (H, W) uint8.
+    """
+    for top in range(0, len(under), _ROWS):
+        rows = slice(top, top + _ROWS)
+        weight = mask[rows, :, None].astype(np.uint32)
+        # The sum reaches 65152; adding half of 255 before the division rounds.
+        under[rows] = (over[rows] * weight + under[rows] * (255 - weight) + 127) // 255
+
+
+def _is_grey(pixels: Pixels) -> bool:
+    return bool((pixels[:, :, 0] == pixels[:, :, 1]).all() and (pixels[:, :, 0] == pixels[:, :, 2]).all())
