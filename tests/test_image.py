@@ -18,7 +18,6 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageCms, ImageFile, JpegImagePlugin
 
 from hostile import CYAN_LAB, DAMAGED, TOO_LARGE, icc_profile, make_hostile, png_16bit, png_bomb
-from restyle import image as room
 from restyle.errors import ImageError, LimitError, ShapeError, UnknownNameError
 from restyle.image import (
     Picture,
@@ -31,6 +30,7 @@ from restyle.image import (
     to_pixels,
     write_image,
 )
+from restyle.image import reading as room
 
 quick = settings(max_examples=25, deadline=None)
 sides = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=19)

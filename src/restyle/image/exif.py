@@ -1,0 +1,44 @@
+"""EXIF: how a picture is turned, and what is worth keeping of the rest."""
+
+from __future__ import annotations
+
+from PIL import ExifTags, Image
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TAG = ExifTags.Base
+# What people wrote about the picture. The rest of the first directory describes the old file: strips, profile, size.
+_KEPT_TAGS = (_TAG.ImageDescription, _TAG.Make, _TAG.Model, _TAG.Software, _TAG.DateTime, _TAG.Artist, _TAG.Copyright)
+# No longer true of a new picture; a maker's notes hold offsets into the old file.
+_STALE_TAGS = (
+    _TAG.MakerNote, _TAG.ExifInteroperabilityOffset, _TAG.ColorSpace, _TAG.ExifImageWidth, _TAG.ExifImageHeight
+)  # fmt: skip
+
+
+def read_exif(image: Image.Image, notes: list[str]) -> tuple[object, bytes | None]:
+    """The orientation still to be applied (1 to 8), and the EXIF data fit for a new file."""
+    orientation: object = 1
+    try:
+        exif, kept = image.getexif(), Image.Exif()
+        orientation = exif.get(_TAG.Orientation, 1)
+        for tag in _KEPT_TAGS:
+            if tag in exif:
+                kept[tag] = exif[tag]
+        for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            entries = {tag: value for tag, value in exif.get_ifd(directory).items() if tag not in _STALE_TAGS}
+            if entries:
+                kept[directory] = entries
+        if not kept and _TAG.Orientation not in exif:
+            return orientation, None
+        kept[_TAG.Orientation] = 1
+        return orientation, kept.tobytes()
+    except Exception:  # whatever is wrong with it, the picture itself is fine
+        notes.append("broken EXIF data left out")
+        return orientation, None
