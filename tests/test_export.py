@@ -7,7 +7,8 @@ import torch
 
 from restyle.errors import ModelFileError
 from restyle.export import onnx_graph
-from restyle.nn.networks import FastStyleEncoder, FastStylizer, Model
+from restyle.nn.fast import FastStyleEncoder, FastStylizer
+from restyle.nn.networks import Model
 from restyle.weights import GRAPHS, read_model
 
 pytestmark = pytest.mark.torch

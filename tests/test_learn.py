@@ -18,7 +18,8 @@ from restyle.image import read_image, resize, write_image
 from restyle.learn import record
 from restyle.learn import train as training
 from restyle.learn.objective import LossWeights
-from restyle.nn.networks import FastStyleEncoder, FastStylizer, Model
+from restyle.nn.fast import FastStyleEncoder, FastStylizer
+from restyle.nn.networks import Model
 from restyle.nn.pretrained import VggEncoder
 
 pytestmark = pytest.mark.torch

@@ -5,17 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from restyle.errors import ModelFileError, ShapeError
-from restyle.nn.networks import (
-    FastStyleEncoder,
-    FastStylizer,
-    MirroredDecoder,
-    ReferenceStyleEncoder,
-    ReferenceStylizer,
-    UpsampledConv,
-    fast_model,
-)
+from restyle.nn.fast import FastStyleEncoder, FastStylizer, UpsampledConv, fast_model
 from restyle.nn.ops import channel_statistics
 from restyle.nn.pretrained import VggEncoder
+from restyle.nn.reference import MirroredDecoder, ReferenceStyleEncoder, ReferenceStylizer
 
 pytestmark = pytest.mark.torch
 
@@ -304,3 +297,14 @@ def test_fast_costs_what_the_design_allows():
         stylizer(torch.rand(1, 3, 256, 256), vector, torch.ones(1, 1), torch.zeros(1, 256), torch.zeros(1, 1))
     assert count / 1e9 <= 1.0
     assert sum(p.numel() for p in stylizer.parameters()) <= 1_000_000
+
+
+def test_the_grain_is_soft_even_and_fits_together_at_its_edges():
+    grain = fast_model().stylizer.grain[0]
+    torch.testing.assert_close(grain.mean((1, 2)), torch.zeros(len(grain)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(grain.square().mean((1, 2)), torch.ones(len(grain)))
+    inside = grain.diff(dim=2).square().mean((1, 2))
+    across_the_edge = (grain[:, :, 0] - grain[:, :, -1]).square().mean(1)
+    assert (inside < 1.0).all()  # of numbers that know nothing of their neighbours it would be 2
+    assert (across_the_edge < 2 * inside).all()
+    assert inside.min() < 0.3 * inside.max()  # strokes of several sizes

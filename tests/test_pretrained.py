@@ -12,8 +12,8 @@ from torch import nn
 
 from restyle.errors import ModelFileError, UnknownNameError
 from restyle.nn import pretrained
-from restyle.nn.networks import MirroredDecoder, load_reference
 from restyle.nn.pretrained import VggEncoder, fetch_weights, load_decoder, published_variant, read_weights
+from restyle.nn.reference import MirroredDecoder, load_reference
 
 pytestmark = pytest.mark.torch
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from restyle.learn import train as training
 from restyle.learn.objective import LossWeights
-from restyle.nn.networks import FastStyleEncoder, FastStylizer, Model
+from restyle.nn.fast import FastStyleEncoder, FastStylizer
+from restyle.nn.networks import Model
 
 
 def build():

@@ -232,7 +232,7 @@ def export(
     try:
         from restyle.export.onnx_graph import add_to_card, export_model, measure_precisions
         from restyle.learn.train import load_averaged
-        from restyle.nn.networks import load_reference
+        from restyle.nn.reference import load_reference
     except ImportError as error:
         raise MissingExtraError("export", extra="train") from error
     model, training = (load_reference(encoder, checkpoint), {}) if encoder else load_averaged(checkpoint)

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from restyle import gallery
 from restyle.errors import ModelFileError
-from restyle.nn.networks import FastStylizer, Model, UpsampledConv
+from restyle.nn.fast import FastStylizer, UpsampledConv
+from restyle.nn.networks import Model
 from restyle.nn.networks import Stylizer as StylizerNetwork
 from restyle.runtime import EXACT, computes_bf16
 from restyle.stylizer import Stylizer

@@ -33,8 +33,10 @@ from restyle.learn.objective import Objective, Targets
 from restyle.learn.optimisers import Optimiser
 from restyle.learn.record import Record
 from restyle.learn.settings import TrainSettings
-from restyle.nn.networks import Model, fast_model, reference_model
+from restyle.nn.fast import fast_model
+from restyle.nn.networks import Model
 from restyle.nn.pretrained import VggEncoder, fetch_weights, read_weights
+from restyle.nn.reference import reference_model
 from restyle.stylizer import cache_folder
 
 SAVE_EVERY_S = 300
