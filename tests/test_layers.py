@@ -19,8 +19,8 @@ LAYERS = [
     {"style", "runtime", "gallery", "image", "tiling", "weights", "metrics", "nn"},
     {"errors"},
 ]
-# Deliberate exceptions: inside nn the reading order is ops, then pretrained and losses, then networks.
-INSIDE_NN = {"ops": 0, "pretrained": 1, "losses": 1, "networks": 2}
+# Deliberate exceptions: inside nn the reading order is ops, then pretrained and losses, then networks, then the two.
+INSIDE_NN = {"ops": 0, "pretrained": 1, "losses": 1, "networks": 2, "reference": 3, "fast": 3}
 
 LANDLORDS = {
     "torch": {"nn", "learn", "export"},
@@ -38,6 +38,7 @@ LANDLORDS = {
     "cv2": {"video"},
     "starlette": {"serve"},
     "fastapi": {"serve"},
+    "anyio": {"serve"},
     "pydantic": {"serve"},
     "prometheus_client": {"serve"},
     "uvicorn": {"serve"},
