@@ -15,9 +15,8 @@ import torch
 from torch import nn
 
 from restyle.learn.datasets import RandomPairs
-from restyle.learn.objective import tap_names
 from restyle.nn.losses import feature_statistics, statistics_loss
-from restyle.nn.pretrained import VggEncoder, read_weights
+from restyle.nn.pretrained import VggEncoder, read_weights, relu_names
 
 KINDS = {
     "squared": {"relative_to": "nothing", "power": 2.0},
@@ -36,8 +35,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results" / "layer_balance")
     given = parser.parse_args()
     judge = VggEncoder("vgg16", as_trained=True).load_torchvision(read_weights(given.loss_weights))
-    layers = [index for index, name in enumerate(tap_names("vgg16")) if name.endswith("_1")]
-    names = [tap_names("vgg16")[index] for index in layers]
+    layers = [index for index, name in enumerate(relu_names("vgg16")) if name.endswith("_1")]
+    names = [relu_names("vgg16")[index] for index in layers]
     pairs = RandomPairs(given.content, given.style, side=192, seed=0)
     result = {}
     for normalised in (True, False):

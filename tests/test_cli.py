@@ -79,18 +79,20 @@ def test_strength_and_mixed_styles(run, photo_file, tmp_path):
 
 def test_several_pictures_go_to_a_folder_and_failures_do_not_stop_the_rest(run, photo_file, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    folder = tmp_path / "out"
-    code, _, err = run("image", photo_file, "coffee", "--style", "wave", "-o", folder)
+    code, _, err = run("image", photo_file, "coffee", "--style", "wave", "-o", tmp_path / "out.png")
     assert code == 3
-    assert "not a folder that exists" in err
-    folder.mkdir()
+    assert "several pictures need a folder" in err
+    folder = tmp_path / "out"
     code, _, err = run("image", tmp_path / "bad.jpg", photo_file, "--style", "wave", "--size", "64", "-o", folder)
     assert code == 3
     assert "bad.jpg" in err
     assert [path.name for path in folder.iterdir()] == ["photo.jpg"]
-    code, _, err = run("image", photo_file, photo_file, "--style", "wave", "-o", folder, "--overwrite")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "photo.jpg").write_bytes(photo_file.read_bytes())
+    words = ["image", photo_file, tmp_path / "other" / "photo.jpg", "--style", "wave", "-o", folder, "--overwrite"]
+    code, _, err = run(*words)
     assert code == 3
-    assert "two of the pictures" in err
+    assert "would both be written to" in err
 
 
 def test_json_tells_everything(run, photo_file, tmp_path):
@@ -149,7 +151,7 @@ def test_outputs_are_checked_before_anything_is_painted(run, photo_file, tmp_pat
     from restyle.stylizer import Stylizer
 
     monkeypatch.setattr(Stylizer, "load", lambda *_, **__: pytest.fail("the model was loaded"))
-    for output in ("o.xyz", tmp_path / "no" / "o.png", photo_file, tmp_path / "new" / ""):
+    for output in ("o.xyz", tmp_path / "no" / "o.png", photo_file, photo_file / "new", tmp_path / "new"):
         assert run("image", photo_file, "--style", "wave", "-o", output)[0] in (2, 3)
 
 
@@ -239,7 +241,7 @@ def test_metadata_of_the_photograph_is_kept(run, tmp_path, photo):
         (["image", "PHOTO", "--style", "wave", "-o", "o.png", "--limit-megapixels", "nan"], 2, "nan is not within"),
         (["image", "PHOTO", "--style", "wave", "-o", "o.png", "--threads", "99999999999"], 2, "--threads"),
         (["image", "PHOTO", "--style", "wave", "-o", ""], 3, "empty"),
-        (["image", "PHOTO", "--style", "wave", "-o", "new/"], 3, "no folder of that name"),
+        (["image", "PHOTO", "--style", "wave", "-o", "new"], 3, "no folder of that name"),
         (["image", "PHOTO", "--style", "x" * 300, "-o", "o.png"], 2, "known: "),
         (["image", "PHOTO", "--style", "x" * 300 + ".jpg", "-o", "o.png"], 3, "too long"),
         (["image", "x" * 300 + ".jpg", "--style", "wave", "-o", "o.png"], 3, "too long"),
@@ -388,12 +390,12 @@ def test_every_command_and_option_is_documented():
 
 
 def test_an_interruption_ends_with_130_and_leaves_nothing(run, photo_file, tmp_path, monkeypatch):
-    import restyle
+    from restyle.batch import pipeline
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(restyle, "write_image", interrupted, raising=False)
+    monkeypatch.setattr(pipeline, "write_image", interrupted)
     assert run("image", photo_file, "--style", "wave", "-o", tmp_path / "o.png")[0] == 130
     assert not (tmp_path / "o.png").exists()
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"errors"},
 ]
 # Deliberate exceptions: inside nn the reading order is ops, then pretrained and losses, then networks, then the two.
-INSIDE_NN = {"ops": 0, "pretrained": 1, "losses": 1, "networks": 2, "reference": 3, "fast": 3}
+INSIDE_NN = {"ops": 0, "pretrained": 1, "losses": 1, "style_distances": 1, "networks": 2, "reference": 3, "fast": 3}
 
 LANDLORDS = {
     "torch": {"nn", "learn", "export"},
@@ -43,6 +43,7 @@ LANDLORDS = {
     "prometheus_client": {"serve"},
     "uvicorn": {"serve"},
     "ray": {"batch"},
+    "pyarrow": {"batch"},
     "depthai": {"export", "video"},
     "numpy": {"runtime", "stylizer", "style", "controls", "image", "tiling", "metrics"}
     | {"nn", "learn", "export", "video", "serve", "batch"},

@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from restyle.learn.objective import LossWeights, Objective, tap_names
+from restyle.learn.objective import LossWeights, Objective
 from restyle.metrics import noise_excess
 from restyle.nn.losses import content_loss, feature_statistics, gram_loss, gram_matrix, statistics_loss
 from restyle.nn.ops import adain, channel_statistics
-from restyle.nn.pretrained import VggEncoder
+from restyle.nn.pretrained import VggEncoder, relu_names
 
 pytestmark = pytest.mark.torch
 NONE = LossWeights(**{field.name: 0 for field in dataclasses.fields(LossWeights)})
@@ -36,7 +36,7 @@ def losses(judge, pictures, weights, **options):
 def test_every_loss_is_its_formula_times_its_weight(judge, pictures):
     content, style, painted = (judge(one, every=True) for one in pictures)
     main = [0, 2, 4, 7]
-    assert [tap_names("vgg16")[index] for index in main] == ["relu1_1", "relu2_1", "relu3_1", "relu4_1"]
+    assert [relu_names("vgg16")[index] for index in main] == ["relu1_1", "relu2_1", "relu3_1", "relu4_1"]
     ours, theirs = ([feature_statistics(layer) for layer in seen] for seen in (painted, style))
     each = statistics_loss(ours, theirs).mean(1)
     grams = gram_loss([gram_matrix(painted[i]) for i in main], [gram_matrix(style[i]) for i in main]).mean(1)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import restyle
-from restyle.cli import making, measuring, pictures
+from restyle.cli import making, measuring, optimizing, pictures
 from restyle.cli.report import FAULT, describe, error_document, exit_code, print_json
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Repaint any picture in the style of any other picture.",
-    epilog="Exit codes: 0 done, 1 a fault of restyle, 2 wrong usage, 3 a picture cannot be read or written, "
+    epilog="Exit codes: 0 done, 1 a fault of restyle, 2 wrong usage, 3 a picture or video cannot be read or written, "
     "4 a model or style file cannot be used, 5 the device is not there, 6 a picture is too large, "
     "7 an extra is not installed, 130 interrupted.",
 )
@@ -28,6 +28,7 @@ app.command("image")(pictures.image)
 app.command("models")(pictures.models)
 app.command("styles")(pictures.styles)
 app.command("info")(pictures.info)
+app.command("optimize")(optimizing.optimize)
 app.command("train")(making.train)
 app.command("reconstruct")(making.reconstruct)
 app.command("export")(making.export)

@@ -4,122 +4,205 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 import restyle
 from restyle import gallery
-from restyle.cli.report import describe, error_document, exit_code, print_json, print_table
-from restyle.errors import ImageError, LimitError, RestyleError
+from restyle.cli.options import (
+    ENGINE,
+    FOLDERS,
+    LOOK,
+    SEVERAL,
+    Device,
+    Json,
+    KeepColors,
+    LimitMegapixels,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    Seed,
+    Strength,
+    StyleCrop,
+    Styles,
+    StyleSize,
+    Threads,
+    Tile,
+    WorkSize,
+    parse_limit,
+    parse_size,
+)
+from restyle.cli.report import print_json, print_table
 
-if TYPE_CHECKING:
-    from restyle.stylizer import Style, Stylizer
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Device = Annotated[
-    str,
-    typer.Option(help="auto, cpu, gpu or npu (Intel), cuda, tensorrt, directml, coreml. A missing one is an error."),
-]
-Model = Annotated[str, typer.Option(help="Name of a bundled model, or a model folder.")]
-
-
-def _complete_styles(incomplete: str) -> Iterator[str]:
-    return (entry.name for entry in gallery.styles() if entry.name.startswith(incomplete))
+GRID_SIZE = 256
+"""Short side in pixels of the pictures in a square of styles, unless the user says otherwise."""
 
 
 def image(
     content: Annotated[
-        list[str], typer.Argument(help="Photographs: files, or names of bundled samples.", show_default=False)
-    ],
-    style: Annotated[
         list[str],
-        typer.Option(
-            help="A picture, or a gallery name (see: restyle styles). Several are mixed; STYLE:WEIGHT weighs them.",
-            metavar="STYLE[:WEIGHT]",
-            autocompletion=_complete_styles,
-            show_default=False,
+        typer.Argument(
+            help="Photographs: files, folders, names of bundled samples, or - for standard input.", show_default=False
         ),
     ],
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", help="The file to write (its ending chooses the format), or a folder.", show_default=False
+            "--output", "-o",
+            help="The file to write (its ending chooses the format), a folder, or - for standard output.",
+            show_default=False,
         ),
     ],
-    strength: Annotated[
-        float, typer.Option(min=0.0, max=2.0, help="0 gives the photograph back, 1 is the style, up to 2 exaggerates.")
-    ] = 1.0,
+    style: Styles = None,
+    strength: Strength = 1.0,
+    each_style: Annotated[
+        bool, typer.Option("--each-style", help="Paint every picture in every style.", rich_help_panel=SEVERAL)
+    ] = False,
+    pairs: Annotated[
+        bool,
+        typer.Option("--pairs", help="Paint the first picture in the first style, and so on.", rich_help_panel=SEVERAL),
+    ] = False,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Draw the square between four styles.", rich_help_panel=SEVERAL)
+    ] = False,
+    morph: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Write so many frames from the first style to the last.", metavar="FRAMES",
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="Grey picture: paint where it is white; not:FILE for where it is black. Or a folder of them, called "
+            "like the photographs.",
+            metavar="[not:]FILE|FOLDER", rich_help_panel=LOOK,
+        ),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Styles for a part of the picture; the style keep keeps the photograph. May be repeated.",
+            metavar="MASK=STYLE[:WEIGHT][,STYLE...][@STRENGTH]", rich_help_panel=LOOK, show_default=False,
+        ),
+    ] = None,
+    feather: Annotated[
+        float, typer.Option(min=0, help="Soften the edges of masks, in pixels.", rich_help_panel=LOOK)
+    ] = 0.0,
+    keep_colors: KeepColors = None,
+    style_size: StyleSize = 512,
+    style_crop: StyleCrop = None,
+    seed: Seed = 0,
+    work_size: WorkSize = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="Resize first: N makes the shorter side N pixels, HxW sets both.", metavar="N|HxW", show_default="keep"
+            help="Resize first: N makes the shorter side N pixels, HxW sets both.", metavar="N|HxW",
+            show_default="keep", rich_help_panel=LOOK,
         ),
     ] = None,
-    tile: Annotated[
-        int | None,
-        typer.Option(min=0, help="Side of the tiles of large pictures; 0 = paint whole.", show_default="automatic"),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="How outputs are called in a folder, with {content}, {style} and {frame}.", metavar="PATTERN",
+            show_default="{content}, or {content}_{style}", rich_help_panel=FOLDERS,
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Of outputs in a folder or on standard output: jpg, png, ...", show_default="the photograph's, or png",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.", rich_help_panel=FOLDERS)
+    ] = None,
+    overwrite: Overwrite = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing", help="Paint only what is not there yet: goes on with a job that was stopped.",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Wait for new pictures in a folder, until Ctrl-C.", rich_help_panel=FOLDERS),
+    ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Let Ray's workers paint: local, auto (the cluster that this machine is in), or an address.",
+            metavar="local|auto|ADDRESS", rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of a cluster.", show_default="all", rich_help_panel=ENGINE)
     ] = None,
     model: Model = "fast",
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, f32, mixed or bf16 (faster on recent processors).")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads.", show_default="all")] = None,
-    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.")] = None,
-    limit_megapixels: Annotated[float, typer.Option(help="Refuse to read larger pictures.")] = 200.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    precision: Precision = "auto",
+    threads: Threads = None,
+    tile: Tile = None,
+    limit_megapixels: LimitMegapixels = 200.0,
     as_json: Json = False,
     quiet: Quiet = False,
-) -> None:
+) -> None:  # fmt: skip
     """Repaint photographs in the style of other pictures."""
+    from restyle.cli import painting, plan
     from restyle.stylizer import check_options
 
-    check_options(strength=strength, tile=tile)
-    limit = _parse_limit(limit_megapixels)
-    wanted = _parse_size(size)
-    jobs = _plan(content, output, overwrite=overwrite)
-    stylizer, painting = _load(style, limit, model, device, precision, threads)
+    check_options(
+        strength=strength, keep_colors=keep_colors, work_size=work_size, tile=tile,
+        style_size=style_size, style_crop=style_crop,
+    )  # fmt: skip
+    ways = {"each": each_style, "pairs": pairs, "grid": grid, "morph": morph is not None}
+    _refuse_together({"--each-style": each_style, "--pairs": pairs, "--grid": grid, "--morph": morph is not None})
+    _refuse_together({"--overwrite": overwrite, "--skip-existing": skip_existing})
+    _refuse_together({"--json": as_json, "-o -": output == "-"})
+    for other, on in {"--pairs": pairs, "-o -": output == "-", "--cluster": cluster is not None}.items():
+        _refuse_together({"--watch": watch, other: on})
+    _refuse_together({"-o -": output == "-", "--cluster": cluster is not None})
+    limit = parse_limit(limit_megapixels)
+    how = painting.How(
+        strength=strength,
+        mask=plan.parse_mask(mask, feather) if mask is not None else None,
+        regions=[plan.parse_region(text, feather) for text in region or []],
+        reading={"size": style_size, "crop": style_crop, "seed": seed},
+        limit_pixels=limit,
+        engine={"model": model, "device": device, "precision": precision, "threads": threads},
+        options={
+            "size": parse_size(size) or (GRID_SIZE if grid else None), "quality": quality, "overwrite": overwrite,
+            "keep_colors": keep_colors, "work_size": work_size, "tile": tile, "limit_pixels": limit,
+        },
+        cluster=cluster,
+        workers=workers,
+    )  # fmt: skip
+    way, looks = plan.find_looks(style or [], next((one for one, on in ways.items() if on), None), morph or 0)
+    if not looks and not any(one.paintings for one in how.regions):
+        raise typer.BadParameter("give at least one style.", param_hint="'--style'")
+    if watch and not overwrite:
+        skip_existing = True
+    outputs = plan.Outputs(
+        output, way, name=name, format=format, overwrite=overwrite, skip_existing=skip_existing
+    )  # fmt: skip
+    report = painting.Report(as_json=as_json, quiet=quiet, to_stdout=output == "-", by_line=watch)
+    work = painting.watch if watch else painting.paint_all
+    work(content, looks, way, outputs, how, report)
+    report.finish(style=style, strength=strength)
+    if code := report.exit_code():
+        raise typer.Exit(code)
 
-    def paint(source: Path, target: Path) -> dict[str, Any]:
-        started = time.perf_counter()
-        picture = restyle.read_image(source, limit_pixels=limit)
-        pixels = _resized(picture.pixels, wanted, limit)
-        painted = stylizer.apply(pixels, painting, strength, tile=tile)
-        notes = restyle.write_image(target, painted, quality=quality, exif=picture.exif, overwrite=overwrite)
-        height, width = painted.shape[:2]
-        seconds = round(time.perf_counter() - started, 3)
-        return {
-            "content": str(source), "output": str(target), "height": height, "width": width, "seconds": seconds,
-            "notes": picture.notes + notes,
-        }  # fmt: skip
 
-    done, failed = [], []
-    for source, target in _with_progress(jobs, quiet=quiet or as_json):
-        try:
-            row = paint(source, target)
-        except (RestyleError, ValueError, OSError, MemoryError) as error:  # the other pictures are still wanted
-            failed.append(exit_code(error))
-            row = {"content": str(source), **error_document(error)}
-            typer.echo(f"restyle: {describe(error)}", err=True)
-        else:
-            if not (quiet or as_json):
-                size_and_time = f"{row['width']} x {row['height']}  {row['seconds']:.2f} s"
-                typer.echo("\n  ".join([f"{target}  {size_and_time}", *row["notes"]]))
-        done.append(row)
-    if as_json:
-        print_json(
-            {
-                "model": stylizer.card.identity, "device": stylizer.device, "engine": stylizer.engine,
-                "precision": stylizer.precision, "style": style, "strength": strength, "pictures": done,
-            }
-        )  # fmt: skip
-    if failed:
-        raise typer.Exit(failed[0])
+def _refuse_together(options: dict[str, bool]) -> None:
+    """Refuse options that contradict each other."""
+    given = [name for name, on in options.items() if on]
+    if len(given) > 1:
+        raise ValueError(f"{given[0]} and {given[1]} cannot go together")
 
 
 def models(as_json: Json = False) -> None:
@@ -179,86 +262,3 @@ def info(as_json: Json = False) -> None:
         return
     for name, value in document.items():
         typer.echo(f"{name:24}{value}")
-
-
-def _load(
-    styles: list[str], limit: int, model: str, device: str, precision: str, threads: int | None
-) -> tuple[Stylizer, Style]:
-    """The engine and the mix of the wanted styles."""
-    from restyle.stylizer import Style, Stylizer
-
-    named = [_parse_style(text) for text in styles]
-    paintings = [restyle.read_image(gallery.find(name), limit_pixels=limit).pixels for name, _ in named]
-    stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads)
-    encoded = [stylizer.encode_style(painting) for painting in paintings]
-    return stylizer, Style.mix(encoded, [weight for _, weight in named])
-
-
-def _plan(contents: list[str], output: str, *, overwrite: bool) -> list[tuple[Path, Path]]:
-    """Pairs of a file to read and a file to write; what cannot be written is refused before anything is painted."""
-    from restyle.image import WRITABLE, check_writable
-
-    if not output:
-        raise ImageError("the output is an empty word; name a file or a folder")
-    folder = Path(output)
-    sources = [gallery.find(content, kind="sample") for content in contents]
-    if len(sources) > 1 and not os.path.isdir(folder):
-        raise ImageError(f"several pictures need a folder to go to; {output!r} is not a folder that exists")
-    if os.path.isdir(folder):
-        # What can be read but not written, such as HEIC, becomes JPEG.
-        names = [s.name if s.suffix.lower() in WRITABLE else f"{s.stem}.jpg" for s in sources]
-        targets = [folder / name for name in names]
-    else:
-        targets = [folder]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise ImageError(f"two of the pictures would be written to {str(target)!r}")
-        check_writable(target, overwrite=overwrite)
-    return list(zip(sources, targets, strict=True))
-
-
-def _parse_style(text: str) -> tuple[str, float]:
-    """``wave:0.3`` to (``wave``, 0.3); a colon that no number follows belongs to the name."""
-    match = re.fullmatch(r"(.+):(\d+(?:\.\d*)?|\.\d+)", text)
-    if match and not os.path.exists(text):
-        return match[1], float(match[2])
-    return text, 1.0
-
-
-def _parse_size(text: str | None) -> int | tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
-    if not match or "0" in (match[1].lstrip("0") or "0", match[2] and (match[2].lstrip("0") or "0")):
-        raise typer.BadParameter(f"{text!r} is neither N nor HxW, such as 512 or 480x640", param_hint="'--size'")
-    return (int(match[1]), int(match[2])) if match[2] else int(match[1])
-
-
-def _parse_limit(megapixels: float) -> int:
-    if not 0 < megapixels <= 10_000:
-        raise typer.BadParameter(
-            f"{megapixels} is not within 0 and 10000 megapixels.", param_hint="'--limit-megapixels'"
-        )
-    return max(1, round(megapixels * 1e6))
-
-
-def _resized(pixels: Any, wanted: int | tuple[int, int] | None, limit: int) -> Any:
-    from restyle.image import fit_short_side, resize
-
-    if wanted is None:
-        return pixels
-    height, width = fit_short_side(pixels.shape[:2], wanted) if isinstance(wanted, int) else wanted
-    if height * width > limit:
-        raise LimitError(f"--size asks for {height} x {width} pixels, which is beyond the limit of {limit:,} pixels")
-    return resize(pixels, (height, width))
-
-
-def _with_progress(jobs: list[tuple[Path, Path]], *, quiet: bool) -> Iterator[tuple[Path, Path]]:
-    """The jobs, under a progress bar where several run in front of a person."""
-    if quiet or len(jobs) < 2 or not sys.stderr.isatty():
-        yield from jobs
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(jobs, description="painting", console=Console(stderr=True))

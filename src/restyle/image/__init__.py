@@ -7,9 +7,10 @@ and every change that may matter is told in a note. This is the only room that k
 
 from restyle.image.arrays import blur, fit_short_side, lay_on_white, resize, to_pil, to_pixels
 from restyle.image.reading import LIMIT_PIXELS, LIMIT_SIDE, Picture, Pixels, read_image, read_size
-from restyle.image.writing import WRITABLE, check_writable, encode_image, write_image
+from restyle.image.writing import ANIMATED, WRITABLE, check_writable, encode_image, write_animation, write_image
 
 __all__ = [
+    "ANIMATED",
     "LIMIT_PIXELS",
     "LIMIT_SIDE",
     "WRITABLE",
@@ -25,5 +26,6 @@ __all__ = [
     "resize",
     "to_pil",
     "to_pixels",
+    "write_animation",
     "write_image",
 ]

@@ -7,7 +7,7 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,9 @@ _WRITERS = {
 WRITABLE = frozenset(_WRITERS)
 """The endings that can be written, in lower case with their dot."""
 
+ANIMATED = (".gif", ".webp")
+"""Those of them that can move."""
+
 
 def write_image(
     path: str | os.PathLike[str],
@@ -82,6 +85,40 @@ def write_image(
     path = Path(path)
     check_writable(path, overwrite=overwrite)
     encoded, notes = _encode(pixels, path.suffix, quality, exif)
+    _write_whole(path, encoded, overwrite=overwrite)
+    return notes
+
+
+def write_animation(
+    path: str | os.PathLike[str], frames: Sequence[NDArray[Any]], *, frame_s: float, overwrite: bool = False
+) -> None:
+    """Write pictures as one that moves, for ever, whole or not at all.
+
+    Args:
+        path: Where to; ends in gif or webp.
+        frames: At least one (H, W, 3) uint8, all of one size.
+        frame_s: How long each is shown, in seconds.
+        overwrite: Replace a file that exists already.
+
+    Raises:
+        UnknownNameError: The ending is neither.
+        ValueError: There is no frame.
+        ImageError: As for ``write_image``.
+    """
+    path = Path(path)
+    check_writable(path, overwrite=overwrite)
+    if path.suffix.lower() not in ANIMATED:
+        raise UnknownNameError("format of moving pictures", path.suffix, ANIMATED)
+    if not frames:
+        raise ValueError("an animation needs at least one frame")
+    first, *others = map(to_pil, frames)
+    stream = io.BytesIO()
+    format = _WRITERS[path.suffix.lower()].name
+    first.save(stream, format, save_all=True, append_images=others, duration=round(1000 * frame_s), loop=0)
+    _write_whole(path, stream.getvalue(), overwrite=overwrite)
+
+
+def _write_whole(path: Path, encoded: bytes, *, overwrite: bool) -> None:
     if overwrite:
         path = Path(os.path.realpath(path))  # a link stays a link
     temporary = path.with_name(f".restyle-{secrets.token_hex(8)}.tmp")
@@ -97,7 +134,6 @@ def write_image(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    return notes
 
 
 def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

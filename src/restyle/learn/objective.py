@@ -21,7 +21,7 @@ from restyle.nn.losses import (
     total_variation,
 )
 from restyle.nn.ops import adain, channel_statistics
-from restyle.nn.pretrained import VGG_LAYERS, VggEncoder
+from restyle.nn.pretrained import VggEncoder
 
 RelativeTo = Literal["style", "both", "nothing"]
 
@@ -124,7 +124,7 @@ class Objective:
     ) -> None:
         self.judge, self.weights, self.layers = judge, weights, tuple(layers)
         self.relative_to, self.power, self.half = relative_to, power, half
-        names = tap_names(judge.variant)
+        names = judge.names
         self.main = [index for index, name in enumerate(names) if name.endswith("_1")]
         self.other = [index for index, name in enumerate(names) if not name.endswith("_1")]
         self.names = names
@@ -208,15 +208,3 @@ class Objective:
         """Weighted losses of paintings that should be the photographs (N, 3, H, W) themselves."""
         features = content_loss(self.see(painted)[-1], targets.content).mean()
         return {"pixels": weight * 10 * F.l1_loss(painted.float(), content), "features": weight * features}
-
-
-def tap_names(variant: str) -> list[str]:
-    """Names of all ReLUs of a VGG up to relu4_1, such as relu3_2."""
-    names, block, number = [], 1, 1
-    for step in VGG_LAYERS[variant.split("_")[0]]:
-        if isinstance(step, str):
-            block, number = block + 1, 1
-        else:
-            names.append(f"relu{block}_{number}")
-            number += 1
-    return names

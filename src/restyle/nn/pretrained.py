@@ -16,11 +16,9 @@ from torch import Tensor, nn
 
 from restyle.errors import ModelFileError, UnknownNameError
 
-# Channels of the convolutions up to relu4_1; "M" halves the size. The reference decoder mirrors this table.
-VGG_LAYERS: dict[str, tuple[int | str, ...]] = {
-    "vgg16": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512),
-    "vgg19": (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512),
-}
+# Convolutions of one size; between these blocks the size is halved.
+VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+VGG_WIDTHS = (64, 128, 256, 512, 512)
 
 # The official files. The eight digits before the ending are the first of the file's SHA-256.
 TORCHVISION = {
@@ -28,6 +26,19 @@ TORCHVISION = {
     "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
     "vgg19_bn": "https://download.pytorch.org/models/vgg19_bn-c79401a0.pth",
 }
+
+
+def relu_names(variant: str, until: str = "relu4_1") -> list[str]:
+    """Names of the ReLUs of a VGG in order, from relu1_1 on.
+
+    Raises:
+        ValueError: unknown variant, or it has no ReLU called ``until``.
+    """
+    blocks = VGG_BLOCKS.get(variant.split("_")[0], ())
+    names = [f"relu{block}_{number}" for block, count in enumerate(blocks, 1) for number in range(1, count + 1)]
+    if until not in names:
+        raise ValueError(f"layers of {variant} must be among {', '.join(names) or 'none'}, got {until!r}")
+    return names[: names.index(until) + 1]
 
 
 class ImageNetNormalisation(nn.Module):
@@ -47,7 +58,7 @@ class ImageNetNormalisation(nn.Module):
 
 
 class VggEncoder(nn.Module):
-    """VGG up to relu4_1, frozen: it is what the system knows about pictures, so nothing may change it.
+    """VGG up to a layer, frozen: it is what the system knows about pictures, so nothing may change it.
 
     ``train()`` is ignored, so that batch-norm statistics never move; parameters need no gradient.
 
@@ -56,9 +67,11 @@ class VggEncoder(nn.Module):
             (weights scaled to mean activation 1; begins with a 1x1 convolution that normalises the colours itself).
         as_trained: Zero padding, and pooling that drops an odd last row, as VGG was trained: for a judge. Otherwise
             reflection padding and pooling that keeps it, as the paper's decoder needs.
+        until: The last ReLU that is computed.
+        average: Pool by the average, as Gatys et al. advise for optimised pictures, instead of the maximum.
 
     Raises:
-        ValueError: unknown variant.
+        ValueError: unknown variant or layer.
 
     Source:
         Simonyan & Zisserman 2015, configurations D and E; arXiv 1703.06868, section 6.
@@ -66,23 +79,27 @@ class VggEncoder(nn.Module):
 
     VARIANTS = ("vgg16", "vgg19", "vgg19_bn", "vgg19_normalised")
 
-    def __init__(self, variant: str = "vgg19", *, as_trained: bool = False) -> None:
+    def __init__(
+        self, variant: str = "vgg19", *, as_trained: bool = False, until: str = "relu4_1", average: bool = False
+    ) -> None:
         super().__init__()
         if variant not in self.VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(self.VARIANTS)}, got {variant!r}")
         self.variant = variant
         self.normalise = nn.Conv2d(3, 3, 1) if variant == "vgg19_normalised" else ImageNetNormalisation()
+        self.names = relu_names(variant, until)
         layers: list[nn.Module] = []
         channels = 3
-        for step in VGG_LAYERS[variant.split("_")[0]]:
-            if isinstance(step, str):
-                layers.append(nn.MaxPool2d(2, ceil_mode=not as_trained))
-                continue
-            layers.append(nn.Conv2d(channels, step, 3, padding=1, padding_mode="zeros" if as_trained else "reflect"))
+        for name in self.names:
+            if name.endswith("_1") and layers:
+                pooling = nn.AvgPool2d if average else nn.MaxPool2d
+                layers.append(pooling(2, ceil_mode=not as_trained))
+            width = VGG_WIDTHS[int(name[4]) - 1]
+            layers.append(nn.Conv2d(channels, width, 3, padding=1, padding_mode="zeros" if as_trained else "reflect"))
             if variant.endswith("_bn"):
-                layers.append(nn.BatchNorm2d(step))
+                layers.append(nn.BatchNorm2d(width))
             layers.append(nn.ReLU(inplace=False))
-            channels = step
+            channels = width
         self.layers = nn.Sequential(*layers)
         self.requires_grad_(False)
         super().train(False)
@@ -92,7 +109,7 @@ class VggEncoder(nn.Module):
         return super().train(False)
 
     def load_torchvision(self, weights: Mapping[str, Tensor]) -> VggEncoder:
-        """Take weights in torchvision's layout (``features.N.weight``); entries beyond relu4_1 are ignored.
+        """Take weights in torchvision's layout (``features.N.weight``); entries of further layers are ignored.
 
         Args:
             weights: The state dict; any floating dtype.
@@ -114,7 +131,7 @@ class VggEncoder(nn.Module):
         """Take weights as the variant is published: ``vgg_normalised.pth``, or else torchvision's layout.
 
         Args:
-            weights: The state dict; any floating dtype. Entries beyond relu4_1 are ignored.
+            weights: The state dict; any floating dtype. Entries of further layers are ignored.
 
         Returns:
             Itself.
@@ -131,25 +148,22 @@ class VggEncoder(nn.Module):
         return self
 
     def forward(self, pictures: Tensor, *, every: bool = False) -> list[Tensor]:
-        """Features after relu1_1, relu2_1, relu3_1 and relu4_1.
+        """Features after the first ReLU of each size: relu1_1, relu2_1, relu3_1 and so on.
 
         Args:
             pictures: (N, 3, H, W), 0..1 RGB, H and W at least 16.
-            every: Give the features after every ReLU, from relu1_1 to relu4_1.
+            every: Give the features after every ReLU, in the order of ``names``.
 
         Returns:
-            Four tensors (or all) with 64, 128, 256 and 512 channels at 1, 1/2, 1/4 and 1/8 of the size (rounded up).
+            Tensors with 64, 128, 256, 512 and 512 channels at 1, 1/2, 1/4, 1/8 and 1/16 of the size (rounded up).
         """
         features = self.normalise(pictures)
+        names = iter(self.names)
         taps: list[Tensor] = []
-        fresh = True  # the next ReLU is the first of its size
         for layer in self.layers:
             features = layer(features)
-            if isinstance(layer, nn.MaxPool2d):
-                fresh = True
-            elif isinstance(layer, nn.ReLU) and (fresh or every):
+            if isinstance(layer, nn.ReLU) and (next(names).endswith("_1") or every):
                 taps.append(features)
-                fresh = False
         return taps
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restyle.nn.networks import Model, Stylizer
 from restyle.nn.ops import channel_statistics
-from restyle.nn.pretrained import VGG_LAYERS, VggEncoder, load_decoder, published_variant, read_weights
+from restyle.nn.pretrained import VGG_WIDTHS, VggEncoder, load_decoder, published_variant, read_weights, relu_names
 
 
 class MirroredDecoder(nn.Module):
@@ -24,21 +24,19 @@ class MirroredDecoder(nn.Module):
 
     def __init__(self, variant: str = "vgg19") -> None:
         super().__init__()
-        backwards = VGG_LAYERS[variant.split("_")[0]][::-1]
+        names = relu_names(variant)[::-1]
         # A convolution's output is what the one before it (in the encoder) had as output; the last one makes RGB.
-        outputs = [*(step for step in backwards if isinstance(step, int)), 3][1:]
+        outputs = [*(VGG_WIDTHS[int(name[4]) - 1] for name in names), 3][1:]
         channels, layers = 512, list[nn.Module]()
-        for step in backwards:
-            if isinstance(step, str):
-                layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
-                continue
-            width = outputs.pop(0)
+        for name, width in zip(names, outputs, strict=True):
             convolution = nn.Conv2d(channels, width, 3, padding=1, padding_mode="reflect")
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
             layers.append(convolution)
-            if outputs:
+            if width != 3:
                 layers.append(nn.ReLU(inplace=False))
+            if name.endswith("_1") and width != 3:  # where the encoder halves the size
+                layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
             channels = width
         self.layers = nn.Sequential(*layers)
 

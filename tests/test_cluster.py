@@ -1,0 +1,106 @@
+"""Pictures on Ray: what one process paints, workers paint, even if one of them is killed. Skipped without the extra."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restyle.batch import cluster
+from restyle.errors import ImageError, MissingExtraError, UnknownNameError
+from restyle.image import read_image, write_image
+
+
+@pytest.fixture
+def photos(tmp_path, photo):
+    for number in range(40):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        write_image(tmp_path / "photos" / f"{number:02}.png", np.roll(photo, number, axis=1))
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no picture")
+    return tmp_path
+
+
+def test_without_ray_the_message_says_how_to_install_it(monkeypatch, photos, run):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = run("image", photos / "photos", "--style", "wave", "-o", photos / "out", "--cluster", "local")
+    assert code == 7
+    assert "pip install 'restyle[scale]'" in err
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError):
+        cluster.write_manifest([], photos / "manifest.parquet")
+
+
+def test_results_survive_the_way_from_a_worker():
+    job = cluster.Job(Path("a.png"), Path("b.png"), None)
+    for error in (ImageError("broken"), UnknownNameError("style", "wav", ["wave"]), MemoryError("too much"), None):
+        sent = cluster.Result(job, error, (3, 4), 0.5, ("note",))
+        got = cluster._unpacked(job, cluster._packed(sent))
+        assert type(got.error) is type(error) and str(got.error) == str(error)
+        assert (got.size, got.seconds, got.notes, got.job) == ((3, 4), 0.5, ("note",), job)
+
+
+def test_nothing_is_lost_and_nothing_twice_when_a_worker_is_killed(photos):
+    pytest.importorskip("ray")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    words = ["photos", "--style", "wave", "--precision", "f32"]
+    command = [sys.executable, "-m", "restyle", "image", *words]
+    subprocess.run([*command, "-o", "alone", "-q", "--threads", "1"], cwd=photos, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "-o", "out", "--cluster", "local", "--threads", "1", "--json"],
+        cwd=photos, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None and len(list((photos / "out").glob("*.png"))) < 3:
+        time.sleep(0.05)
+    killed = [pid for pid in _descendants(process.pid) if b"MapWorker" in _command(pid)]
+    os.kill(killed[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 3, err  # the bad picture's
+    rows = json.loads(out)["pictures"]
+    assert len(rows) == 41 and sum("error" in row for row in rows) == 1
+    assert "bad.png" in err and "Traceback" not in err
+    names = [f"{number:02}.png" for number in range(40)]
+    assert sorted(path.name for path in (photos / "out").glob("*.png")) == names
+    for name in names:
+        assert np.array_equal(read_image(photos / "out" / name).pixels, read_image(photos / "alone" / name).pixels)
+    table = parquet.read_table(photos / "out" / "manifest.parquet").to_pylist()
+    assert len(table) == 41
+    assert {row["output"] for row in table if row["output"]} == {f"out/{name}" for name in names}
+    assert {row["style"] for row in table} == {"wave"} and {row["strength"] for row in table} == {1.0}
+
+
+def test_a_manifest_is_continued(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    first = {"content": "a", "style": "wave", "output": "a.png", "seconds": 1.0}
+    cluster.write_manifest([first, {**first, "content": "b"}], tmp_path / "m.parquet")
+    cluster.write_manifest([{**first, "seconds": 2.0}, {"content": "c", "error": "broken"}], tmp_path / "m.parquet")
+    rows = {row["content"]: row for row in parquet.read_table(tmp_path / "m.parquet").to_pylist()}
+    assert {name: row["seconds"] for name, row in rows.items()} == {"a": 2.0, "b": 1.0, "c": None}
+    assert rows["c"]["error"] == "broken"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]
+
+
+def _command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _descendants(root):
+    """Processes started by a process, and by those; only of this very test's command."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found

@@ -1,0 +1,206 @@
+import dataclasses
+import inspect
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from PIL import Image  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from restyle import gallery, read_image  # noqa: E402
+from restyle.cli import optimizing  # noqa: E402
+from restyle.image import resize, write_image  # noqa: E402
+from restyle.learn.gatys import (  # noqa: E402
+    PLATEAU,
+    STARTS,
+    GatysSettings,
+    StyleTarget,
+    build_judge,
+    finish,
+    first_picture,
+    optimize,
+)
+from restyle.nn.pretrained import VggEncoder  # noqa: E402
+
+pytestmark = pytest.mark.torch
+SMALL = {
+    "variant": "vgg16", "size": 64, "scales": 1, "style_layers": ("relu1_1", "relu2_1"), "content_layer": "relu2_2",
+    "threads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
+    state = VggEncoder("vgg16", until="relu5_1").state_dict()
+    for name, value in state.items():  # as strong at the end as at the beginning
+        if name.endswith("weight"):
+            torch.nn.init.kaiming_normal_(value, nonlinearity="relu")
+        else:
+            value.zero_()
+    save_file({name.replace("layers.", "features."): value for name, value in state.items()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def painting():
+    return resize(read_image(gallery.find("wave")).pixels, (70, 100))
+
+
+def run_through(photo, styles, weights, **changes):
+    settings = GatysSettings(**{**SMALL, **changes})
+    first = first_picture(photo, photo[:, ::-1], settings)
+    return list(optimize(photo, styles, settings, build_judge(settings, weights), first))
+
+
+@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
+def test_the_loss_falls_and_the_picture_takes_the_style_on(photo, painting, weights, optimiser):
+    steps = run_through(photo, [StyleTarget(painting)], weights, steps=12, optimiser=optimiser)
+    assert [step.number for step in steps] == list(range(1, 13))
+    assert steps[0].style == pytest.approx(20, rel=0.05)  # each layer's distance begins at 1
+    assert steps[-1].loss < 0.5 * steps[0].loss
+    assert steps[-1].pixels().shape == (64, 85, 3)
+    small = resize(photo, (64, 85))
+    colours = [np.abs(one.mean((0, 1)) - painting.mean((0, 1))).sum() for one in (steps[-1].pixels(), small)]
+    assert colours[0] < 0.6 * colours[1]
+
+
+def test_more_style_weight_is_less_style_loss_and_more_content_loss(photo, painting, weights):
+    ends = [run_through(photo, [StyleTarget(painting)], weights, steps=15, style_weight=w)[-1] for w in (1, 100)]
+    assert ends[1].style / 100 < ends[0].style / 1
+    assert ends[1].content > ends[0].content
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_each_start_is_what_it_says(photo, start):
+    settings = GatysSettings(start=start)
+    first = first_picture(photo, photo[::-1], settings)
+    assert first.shape == photo.shape
+    expected = {"content": photo, "fast": photo[::-1], "black": 0, "mean": np.rint(photo.mean((0, 1)))}
+    if start in expected:
+        assert (first == expected[start]).all()
+    else:
+        assert first.std() > 60
+        assert (first == first_picture(photo, None, settings)).all()
+        assert (first != first_picture(photo, None, dataclasses.replace(settings, seed=1))).any()
+    if start == "fast":
+        with pytest.raises(ValueError, match="needs the painting"):
+            first_picture(photo, None, settings)
+
+
+def test_scales_go_from_coarse_to_fine(photo, painting, weights):
+    steps = run_through(photo, [StyleTarget(painting)], weights, steps=2, scales=2, size=96)
+    assert [step.size for step in steps] == [(48, 64), (48, 64), (96, 128), (96, 128)]
+
+
+def test_it_stops_where_nothing_is_gained_any_more(photo, weights):
+    # A photograph in its own style is done before it begins.
+    steps = run_through(photo, [StyleTarget(photo)], weights, steps=PLATEAU + 40, optimiser="adam", tolerance=0.9)
+    assert len(steps) <= PLATEAU + 2
+    steps = run_through(photo, [StyleTarget(photo)], weights, steps=PLATEAU + 5, optimiser="adam", tolerance=0)
+    assert len(steps) == PLATEAU + 5
+
+
+def test_a_mask_says_where_a_style_goes(photo, painting, weights):
+    left = np.zeros(photo.shape[:2], np.uint8)
+    left[:, : photo.shape[1] // 2] = 255
+    last = run_through(photo, [StyleTarget(painting, mask=left)], weights, steps=10)[-1].pixels().astype(int)
+    change = np.abs(last - resize(photo, last.shape[:2])).mean((0, 2))
+    middle = len(change) // 2
+    assert change[: middle - 8].mean() > 4 * change[middle + 8 :].mean()
+
+
+def test_styles_are_weighted(photo, painting, weights):
+    dark, light = np.full_like(painting, 20), np.full_like(painting, 235)
+    means = []
+    for share in (0.0, 0.5, 1.0):
+        styles = [StyleTarget(dark, 1 - share), StyleTarget(light, share)]
+        means.append(run_through(photo, styles, weights, steps=10, distance="statistics")[-1].pixels().mean())
+    assert means[0] + 10 < means[1] < means[2] - 10
+    with pytest.raises(ValueError, match="not all zero"):
+        run_through(photo, [StyleTarget(painting, 0)], weights)
+
+
+def test_smoothness_and_kept_colours_do_what_they_say(photo, painting, weights):
+    rough, smooth = (
+        run_through(photo, [StyleTarget(painting)], weights, steps=10, smoothness=s)[-1].pixels() for s in (0, 50)
+    )
+    assert np.abs(np.diff(smooth.astype(int), axis=1)).mean() < np.abs(np.diff(rough.astype(int), axis=1)).mean()
+    kept = finish(rough, photo, GatysSettings(keep_colors="covariance"))
+    assert np.abs(kept.mean((0, 1)) - resize(photo, kept.shape[:2]).mean((0, 1))).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"start": "left"}, "start must be one of content, fast"),
+        ({"distance": "far"}, "distance must be one of gram"),
+        ({"content_layer": "relu9_1"}, "got relu9_1"),
+        ({"variant": "vgg16", "style_layers": ("relu3_4",)}, "got relu3_4"),
+        ({"style_layers": ()}, "got none"),
+        ({"steps": 0}, "steps must be finite and at least 1, got 0"),
+        ({"style_weight": float("nan")}, "style_weight"),
+        ({"keep_colors": "hue"}, "keep_colors"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        GatysSettings(**changes)
+
+
+def test_the_command_writes_picture_evolution_and_preview(run, photo, weights, tmp_path):
+    write_image(tmp_path / "photo.png", photo)
+    words = ["--loss-weights", weights, "--variant", "vgg16", "--size", 64, "--steps", 11, "--scales", 1]
+    words += ["--style-layers", "relu1_1,relu2_1", "--content-layer", "relu2_2", "--style", "wave:2", "--style", "ink"]
+    words += ["--threads", 1, "--start", "fast", "--evolution", tmp_path / "e.gif", "--preview", tmp_path / "p.png"]
+    code, out, err = run("optimize", tmp_path / "photo.png", *words, "-o", tmp_path / "o.png", "--json")
+    assert (code, err) == (0, "")
+    row = json.loads(out)
+    assert (row["steps"], row["height"], row["width"]) == (11, 64, 85)
+    assert row["loss"] >= row["content_loss"] + row["style_loss"]
+    assert read_image(tmp_path / "o.png").pixels.shape == (64, 85, 3)
+    assert read_image(tmp_path / "p.png").pixels.shape == (64, 85, 3)
+    with Image.open(tmp_path / "e.gif") as moving:
+        assert moving.n_frames > 5
+    code, _, err = run("optimize", tmp_path / "photo.png", *words, "-o", tmp_path / "new.png")
+    assert (code, "exists already" in err) == (3, True)  # the evolution is there; said before the work
+    assert not (tmp_path / "new.png").exists()
+
+
+def test_mistakes_get_one_sentence(run, photo, weights, tmp_path):
+    write_image(tmp_path / "photo.png", photo)
+    words = [
+        "optimize",
+        tmp_path / "photo.png",
+        "--loss-weights",
+        weights,
+        "--variant",
+        "vgg16",
+        "-o",
+        tmp_path / "o.png",
+    ]
+    for more, sentence in (
+        (["--style", "wave", "--start", "void"], "start must be one of"),
+        (["--style", "wave", "--mask", "a.png", "--mask", "b.png"], "once for each style"),
+        (["--style", "wave", "--evolution", tmp_path / "e.jpg"], "moving pictures"),
+        (["--style", "wave:0"], "not all zero"),
+        ([], "--style"),
+    ):
+        code, _, err = run(*words, *more)
+        assert code == 2, err
+        assert sentence in err
+        assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_command_and_settings_have_the_same_defaults():
+    options = inspect.signature(optimizing.optimize).parameters
+    for field in dataclasses.fields(GatysSettings):
+        default = options[field.name].default
+        if field.name == "style_layers":
+            default = tuple(default.split(","))
+        assert default == field.default, field.name
