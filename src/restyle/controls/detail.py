@@ -39,22 +39,23 @@ def enlarge(painted: Pixels, small: Pixels, photo: Pixels) -> Pixels:
     maps = _linear_maps(_floats(small), _floats(painted))
     height, width = photo.shape[:2]
     result = np.empty_like(photo)
-    left, right, share = _between(maps.shape[1], width)
-    upper, lower, down = _between(maps.shape[0], height)
+    upper, lower, down = _between(maps.shape[1], height)
+    left, right, across = _between(maps.shape[2], width)
     for top in range(0, height, _ROWS):
         rows = slice(top, min(top + _ROWS, height))
-        line = maps[upper[rows]] + down[rows, None, None] * (maps[lower[rows]] - maps[upper[rows]])
-        here = line[:, left] + share[None, :, None] * (line[:, right] - line[:, left])
-        colours = _floats(photo[rows])
-        changed = here[:, :, 9:].copy()
+        line = maps[:, upper[rows]]
+        line += down[rows, None] * (maps[:, lower[rows]] - line)
+        here, further = np.take(line, left, 2), np.take(line, right, 2)
+        here += across * (further - here)
+        colours, changed = _floats(photo[rows]).transpose(2, 0, 1), here[9:]
         for channel in range(3):
-            changed += colours[:, :, channel, None] * here[:, :, 3 * channel : 3 * channel + 3]
-        result[rows] = np.rint(changed * 255).clip(0, 255).astype(np.uint8)
+            changed += colours[channel] * here[3 * channel : 3 * channel + 3]
+        result[rows] = np.rint(changed * 255).clip(0, 255).transpose(1, 2, 0)
     return result
 
 
 def _linear_maps(guide: Floats, painted: Floats) -> Floats:
-    """(h, w, 12): at each point a 3x3 matrix and a shift that make the painting's colours out of the guide's."""
+    """(12, h, w): at each point a 3x3 matrix and a shift that make the painting's colours out of the guide's."""
     height, width = guide.shape[:2]
 
     def covariance(other: Floats) -> Floats:
@@ -64,7 +65,8 @@ def _linear_maps(guide: Floats, painted: Floats) -> Floats:
 
     matrix = np.linalg.solve(covariance(guide) + EPS * np.eye(3, dtype=np.float32), covariance(painted))
     shift = _mean_around(painted) - np.einsum("hwi,hwij->hwj", _mean_around(guide), matrix)
-    return _mean_around(np.concatenate([matrix.reshape(height, width, 9), shift], axis=2))
+    maps = _mean_around(np.concatenate([matrix.reshape(height, width, 9), shift], axis=2))
+    return np.ascontiguousarray(maps.transpose(2, 0, 1))
 
 
 def _mean_around(maps: Floats) -> Floats:
