@@ -36,6 +36,11 @@ def test_contact_sheet(tmp_path):
     assert read_image(tmp_path / "contact_sheet.jpg").pixels.shape == (2 * 68, 3 * 68, 3)
 
 
+def test_controls(tmp_path):
+    run(tmp_path, PROJECT / "examples" / "controls.py")
+    assert read_image(tmp_path / "controls.jpg").pixels.shape == (4 * 324, 3 * 484, 3)
+
+
 def documents():
     return [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 

@@ -7,6 +7,7 @@ from restyle.nn.losses import (
     feature_statistics,
     gram_loss,
     gram_matrix,
+    layout_loss,
     statistics_loss,
     total_variation,
 )
@@ -116,3 +117,15 @@ def test_total_variation_counts_steps():
     stripes = flat.clone()
     stripes[..., ::2] += 0.5
     torch.testing.assert_close(total_variation(stripes), torch.tensor([0.5]))
+
+
+def test_layout_is_what_no_change_of_colours_explains():
+    photo = torch.rand(2, 3, 12, 10).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    recoloured = torch.einsum("ij,njhw->nihw", torch.rand(3, 3) - 0.5, photo) + 0.3
+    torch.testing.assert_close(layout_loss(recoloured, photo), torch.zeros(2), atol=2e-3, rtol=0)
+    assert (layout_loss(photo.flip(3), photo) > 0.8).all()
+    strokes = recoloured + 0.3 * (torch.arange(160) % 2 - 0.5)  # finer than a cell
+    assert (layout_loss(strokes, photo) < 0.01).all()
+    patched = recoloured.clone()
+    patched[:, :, :64, :64] += 0.5
+    assert (layout_loss(patched, photo) > 0.05).all()

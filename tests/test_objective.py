@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from restyle.learn.objective import LossWeights, Objective
 from restyle.metrics import noise_excess
-from restyle.nn.losses import content_loss, feature_statistics, gram_loss, gram_matrix, statistics_loss
+from restyle.nn.losses import content_loss, feature_statistics, gram_loss, gram_matrix, layout_loss, statistics_loss
 from restyle.nn.ops import adain, channel_statistics
 from restyle.nn.pretrained import VggEncoder, relu_names
 
@@ -49,6 +49,7 @@ def test_every_loss_is_its_formula_times_its_weight(judge, pictures):
         "statistics": each[main].sum(),
         "between": each[[1, 3, 5, 6]].sum(),
         "coarse": coarse.sum(),
+        "layout": layout_loss(pictures[2], pictures[0]).mean(),
         "gram": grams.sum(),
     }
     for name, value in expected.items():

@@ -16,6 +16,7 @@ from restyle.nn.losses import (
     feature_statistics,
     gram_loss,
     gram_matrix,
+    layout_loss,
     noise_loss,
     statistics_loss,
     total_variation,
@@ -33,6 +34,7 @@ class LossWeights:
     Attributes:
         content: Arrangement of relu4_1, compared with the photograph's.
         adain: relu4_1 compared with the AdaIN of photograph and style, the paper's content loss (eq. 12).
+        layout: Broad light and shade that the photograph does not explain: patches in a clear sky.
         statistics: Means and deviations of relu1_1, relu2_1, relu3_1 and relu4_1 (eq. 13).
         between: The same of the layers between these.
         coarse: The statistics of all these layers where pictures are seen at half their size: larger patterns.
@@ -46,6 +48,7 @@ class LossWeights:
 
     content: float = 6.0
     adain: float = 0.0
+    layout: float = 0.0
     statistics: float = 12.0
     between: float = 3.0
     coarse: float = 0.0
@@ -188,6 +191,8 @@ class Objective:
             losses["gram"] = grams @ grams.new_tensor(self.layers)
         if weights.colour:
             losses["colour"] = colour_loss(painted, style).mean()
+        if weights.layout:
+            losses["layout"] = layout_loss(painted, content).mean()
         if weights.noise:
             losses["noise"] = noise_loss(painted, content, style).mean()
         if weights.total_variation:

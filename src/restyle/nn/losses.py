@@ -122,6 +122,29 @@ def total_variation(painted: Tensor) -> Tensor:
     return across + down
 
 
+def layout_loss(painted: Tensor, content: Tensor, *, cell: int = 16) -> Tensor:
+    """How much of a painting's broad light and shade has nothing to do with the photograph's.
+
+    Both are averaged over cells. What the best change of colours for the whole picture (an affine map) makes of the
+    photograph's cells is explained; the rest are patches that a painter would not put into a clear sky.
+
+    Args:
+        painted: (N, 3, H, W).
+        content: (N, 3, H, W).
+        cell: Side of a cell in pixels: strokes below this size cost nothing.
+
+    Returns:
+        (N,) the unexplained share of the painting's variance, 0..1.
+    """
+    ours, theirs = (F.avg_pool2d(picture.float(), cell).flatten(2) for picture in (painted, content))  # (N, 3, cells)
+    known = torch.cat([theirs, torch.ones_like(theirs[:, :1])], 1)
+    square = known @ known.transpose(1, 2) / known.shape[2] + 1e-4 * torch.eye(4, device=known.device)
+    explained = torch.linalg.solve(square, known @ ours.transpose(1, 2) / known.shape[2]).transpose(1, 2) @ known
+    variance = (ours - ours.mean(2, keepdim=True)).square().mean((1, 2))
+    share: Tensor = (ours - explained).square().mean((1, 2)) / (variance + 1e-3)
+    return share
+
+
 def noise_loss(painted: Tensor, content: Tensor, style: Tensor) -> Tensor:
     """High-frequency energy beyond what content and style have: ``restyle.metrics.noise_excess``, with a slope.
 
