@@ -1,6 +1,7 @@
 """What all tests share: a private cache, small pictures, the bundled model."""
 
 import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from restyle.stylizer import Style, Stylizer
 # Machines are shared and slow at times: a law is not broken by taking long. Nothing is left behind on the disk.
 hypothesis.settings.register_profile("restyle", deadline=None, database=None)
 hypothesis.settings.load_profile("restyle")
+
+# A shell's background jobs ignore Ctrl-C, and so would the programs that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,7 +14,9 @@ from restyle.stylizer import _style_window
 def muted(seed, size=(60, 80)):
     """A picture with every covariance of colours and no value near the ends, so that nothing is cut off."""
     generator = np.random.default_rng(seed)
-    colours = generator.normal(size=(*size, 3)) @ (12 * np.eye(3) + generator.uniform(-5, 5, (3, 3))) + generator.uniform(90, 160, 3)
+    colours = generator.normal(size=(*size, 3)) @ (
+        12 * np.eye(3) + generator.uniform(-5, 5, (3, 3))
+    ) + generator.uniform(90, 160, 3)
     return np.rint(colours).clip(30, 225).astype(np.uint8)
 
 
@@ -76,6 +78,23 @@ def test_an_amount_goes_part_of_the_way_and_equal_pictures_stay(way):
 def test_other_words_for_colours_are_refused(text):
     with pytest.raises(ValueError, match="luminance, histogram, covariance"):
         parse_keep_colors(text)
+
+
+def test_a_painting_of_one_colour_takes_the_photographs_middle():
+    flat, photo = np.full((30, 40, 3), (250, 3, 90), np.uint8), muted(4)[:30, :40] // 2
+    assert np.abs(keep_colors(flat, photo, "histogram")[0, 0] - np.median(photo, (0, 1))).max() <= 2
+    assert np.abs(keep_colors(flat, photo, "covariance") - photo.mean((0, 1))).max() <= 1
+
+
+def test_pictures_are_the_same_in_one_piece_and_in_several():
+    painted, photo = muted(5, (1100, 6)), muted(6, (1100, 6))
+    halves = [keep_colors(painted[rows], photo[rows], "luminance") for rows in (slice(0, 300), slice(300, None))]
+    assert np.array_equal(keep_colors(painted, photo, "luminance"), np.concatenate(halves))
+    mask, laid = photo[:, :, 0], photo.copy()
+    lay_over(laid, painted, mask)
+    lay_over(photo[:300], painted[:300], mask[:300].copy())
+    lay_over(photo[300:], painted[300:], mask[300:].copy())
+    assert np.array_equal(laid, photo)
 
 
 @pytest.mark.parametrize("way", ["histogram", "covariance"])
@@ -140,8 +159,9 @@ def test_masks_are_read_as_brightness(tmp_path):
     assert (np.diff(soft) >= 0).all()
     assert 8 < np.count_nonzero((soft > 5) & (soft < 250)) < 20
     assert read_mask(step, (80, 60)).shape == (80, 60)
-    with pytest.raises(ValueError, match="feather"):
-        read_mask(step, (40, 40), feather=-1)
+    for feather in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="feather must be finite"):
+            read_mask(step, (40, 40), feather=feather)
 
 
 def test_laying_over_is_exact_at_both_ends_and_rounds_between():

@@ -78,6 +78,22 @@ def test_a_style_that_is_mixed_must_be_readable(run, place):
         assert (code, out, len(err.splitlines())) == (3, "", 1)
 
 
+def test_styles_of_one_name_in_different_subfolders(run, place):
+    for name in ("monet/1.png", "morisot/late/1.png"):
+        (place / "styles" / name).parent.mkdir(parents=True)
+        (place / "styles" / "wave.png").rename(place / "styles" / name)
+        write_image(place / "styles" / "wave.png", read_image("styles/ink.png").pixels)
+    assert run("image", "photos/a.png", "--style", "styles", "-o", "out")[0] == 0
+    assert files("out") == [f"a_{name}.png" for name in ("ink", "monet-1", "morisot-late-1", "wave")]
+
+
+def test_a_failure_names_its_file_once(run, place):
+    (place / "photos" / "it's \\ broken.png").touch()
+    code, _, err = run("image", "photos", "--style", "wave", "-o", "out")
+    assert code == 3
+    assert err.count("broken.png") == 1
+
+
 def test_skip_existing_goes_on_where_a_job_was_stopped(run, place, monkeypatch):
     written = []
 
@@ -242,12 +258,21 @@ def test_regions_and_soft_edges(run, place, model):
         (["--region", "left.png=keep"], "at least one style"),
         (["--style", "wave", "--region", "left.png"], "region must be MASK=STYLE"),
         (["--style", "wave", "--region", "left.png=wav"], "did you mean 'wave'"),
-        (["--style", "wave", "--region", "left.png=wave@3"], "strength must lie between 0 and 2"),
+        (["--style", "wave", "--region", "left.png=wave@3"], "region 'left.png=wave@3': strength must lie between 0"),
         (["--style", "wave", "--region", "none.png=wave"], "no mask 'none.png'"),
         (["--style", "wave", "--mask", "none.png"], "no mask 'none.png'"),
         (["--style", "wave", "--mask", "photos/2024"], "has no mask"),
         (["--style", "wave", "--feather", "-1"], "feather"),
-        (["--style", "wave", "--feather", "nan", "--mask", "left.png"], "feather"),
+        (["--style", "wave", "--feather", "nan", "--mask", "left.png"], "restyle: feather must be finite"),
+        (["--style", "wave", "--feather", "inf", "--mask", "left.png"], "restyle: feather must be finite"),
+        (["--style", "wave", "--feather", "5"], "--feather needs --mask or --region"),
+        (["--style", "wave", "--workers", "2"], "--workers needs --cluster"),
+        (["--region", "left.png=wave", "--morph", "3"], "--morph needs --style"),
+        (["--region", "left.png=wave", "--grid"], "--grid needs --style"),
+        (["--style", "wave", "--style-crop", "random", "--seed", "-1"], "--seed"),
+        (["--style", "wave", "--style", "ink", "--morph", "999999999"], "--morph"),
+        (["--style", "wave", "--name", ""], "inside the output folder"),
+        (["--style", "wave", "--size", "00x5"], "neither N nor HxW"),
         (["--style", "wave", "--keep-colors", "hue"], "luminance, histogram, covariance"),
         (["--style", "wave", "--keep-colors", "luminance:2"], "amount from 0 to 1"),
         (["--style", "wave", "--style-size", "10"], "style_size must lie between"),

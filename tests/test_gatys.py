@@ -12,11 +12,13 @@ from safetensors.torch import save_file  # noqa: E402
 
 from restyle import gallery, read_image  # noqa: E402
 from restyle.cli import optimizing  # noqa: E402
+from restyle.controls.masks import read_mask  # noqa: E402
 from restyle.image import resize, write_image  # noqa: E402
 from restyle.learn.gatys import (  # noqa: E402
     PLATEAU,
     STARTS,
     GatysSettings,
+    Step,
     StyleTarget,
     build_judge,
     finish,
@@ -114,6 +116,22 @@ def test_a_mask_says_where_a_style_goes(photo, painting, weights):
     assert change[: middle - 8].mean() > 4 * change[middle + 8 :].mean()
 
 
+def test_a_region_too_small_for_a_layer_has_no_style_there(photo, painting, weights):
+    black = np.zeros(photo.shape[:2], np.uint8)
+    (step,) = run_through(photo, [StyleTarget(painting, mask=black)], weights, steps=1)
+    assert step.style == 0
+    black[:8, :8] = 255  # of 64 points: 5 or 6 a side at relu1_1, one at relu4_1
+    deep = {"style_layers": ("relu1_1", "relu4_1"), "steps": 1}
+    assert 0 < run_through(photo, [StyleTarget(painting, mask=black)], weights, **deep)[0].style < 20
+
+
+def test_half_is_nearly_the_same(photo, painting, weights):
+    how = {"steps": 3, "optimiser": "adam"}
+    half, whole = (run_through(photo, [StyleTarget(painting)], weights, half=h, **how)[-1] for h in (True, False))
+    assert half.style != whole.style
+    assert half.style == pytest.approx(whole.style, rel=0.05)
+
+
 def test_styles_are_weighted(photo, painting, weights):
     dark, light = np.full_like(painting, 20), np.full_like(painting, 235)
     means = []
@@ -188,6 +206,11 @@ def test_mistakes_get_one_sentence(run, photo, weights, tmp_path):
         (["--style", "wave", "--mask", "a.png", "--mask", "b.png"], "once for each style"),
         (["--style", "wave", "--evolution", tmp_path / "e.jpg"], "moving pictures"),
         (["--style", "wave:0"], "not all zero"),
+        (["--style", "wave:" + 400 * "9"], "must be finite"),
+        (["--style", "wave", "--style-weight", "1e300", "--steps", "2"], "the loss is no longer a finite number"),
+        (["--style", "wave", "--preview", tmp_path / "o.png"], "three different files"),
+        (["--style", "wave", "--preview", tmp_path / "e.gif", "--evolution", tmp_path / "e.gif"], "three different"),
+        (["--style", "wave", "--seed", "-1", "--start", "noise"], "--seed"),
         ([], "--style"),
     ):
         code, _, err = run(*words, *more)
@@ -195,6 +218,35 @@ def test_mistakes_get_one_sentence(run, photo, weights, tmp_path):
         assert sentence in err
         assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "o.png").exists()
+
+
+def test_sizes_beyond_the_limit_are_refused(run, weights, tmp_path):
+    write_image(tmp_path / "banner.png", np.zeros((2, 400, 3), np.uint8))
+    words = ["--style", "wave", "--loss-weights", weights, "--variant", "vgg16", "-o", tmp_path / "o.png"]
+    code, _, err = run("optimize", tmp_path / "banner.png", *words, "--limit-megapixels", "20")
+    assert code == 6
+    assert "512 x 102400 pixels" in err
+
+
+def test_masks_are_read_as_those_of_restyle_image(tmp_path):
+    mask = np.zeros((4, 4, 4), np.uint8)
+    mask[:2, :, 1:] = 255  # a bright colour without red
+    mask[2:, :, :3] = 255  # white, but transparent
+    write_image(tmp_path / "mask.png", mask)
+    write_image(tmp_path / "photo.png", np.zeros((8, 8, 3), np.uint8))
+    (target,) = optimizing._targets(["wave"], [str(tmp_path / "mask.png")], 10**6)
+    assert np.array_equal(target.mask, read_mask(tmp_path / "mask.png", (4, 4)))
+    assert target.mask[0, 0] > 127 > target.mask[3, 3]
+
+
+@pytest.mark.parametrize("steps", [1, 59, 60, 61, 119, 120, 300])
+def test_an_evolution_has_a_bounded_number_of_frames(steps, monkeypatch):
+    monkeypatch.setattr(Step, "pixels", lambda _: np.zeros((2, 2, 3), np.uint8))
+    watched = optimizing._Watcher(GatysSettings(), "e.gif", None, quiet=True)
+    for number in range(1, steps + 1):
+        watched.see(Step(number, (2, 2), 1.0, 1.0, 1.0, torch.zeros(())))
+    moving = len(watched.frames()) - optimizing.LAST_FRAMES
+    assert min(steps, 30) <= moving <= optimizing.EVOLUTION_FRAMES
 
 
 def test_command_and_settings_have_the_same_defaults():

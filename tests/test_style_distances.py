@@ -122,3 +122,15 @@ def test_patches_find_the_patch_that_is_most_like():
         total += ((patch - near) ** 2).mean()
     way = STYLE_DISTANCES["patches"]()
     assert way.distance(one, way.describe(other)).item() == pytest.approx(total / len(patches[0]))
+
+
+def test_many_positions_are_thinned_out():
+    many = features(0, (70, 70))
+    assert 512 <= len(STYLE_DISTANCES["mmd"]().describe(many)[0]) <= 1024
+    assert 2048 <= len(STYLE_DISTANCES["patches"]().describe(many)) <= 4096
+
+
+def test_histograms_of_different_sizes_are_compared_from_end_to_end():
+    few, many = (torch.linspace(0, 8, count).reshape(1, 1, 1, count) for count in (5, 9))
+    way = STYLE_DISTANCES["histogram"]()
+    assert way.distance(few, way.describe(many)).item() == pytest.approx(0, abs=1e-10)

@@ -271,9 +271,17 @@ def test_encoding_is_kept_on_disk_and_mended(model, private_cache, photo, monkey
         assert model.encode_style(photo) == style
 
 
-def test_entries_of_other_models_live_beside_each_other(model, photo):
+def test_nothing_is_kept_where_that_is_not_wanted(model, private_cache, photo):
+    style = model.encode_style(photo, cache=False)
+    assert not any(private_cache.rglob("*.npz"))
+    assert style == model.encode_style(photo)
+    assert any(private_cache.rglob("*.npz"))
+
+
+def test_entries_of_other_models_live_beside_each_other(model, private_cache, photo):
     other = Stylizer(dataclasses.replace(model.card, name="other"), model._encoder, model._painter)
-    assert other._cache_path(photo) != model._cache_path(photo)
+    assert model.encode_style(photo).model != other.encode_style(photo).model
+    assert len([*private_cache.rglob("*.npz")]) == 2
 
 
 def test_a_banner_is_read_within_bounds(model, monkeypatch):

@@ -115,9 +115,15 @@ class Stylizer:
         return cls(card, encoder, painter)
 
     def encode_style(
-        self, painting: ImageLike, *, size: int = STYLE_SIDE, crop: str | None = None, seed: int = 0
+        self,
+        painting: ImageLike,
+        *,
+        size: int = STYLE_SIDE,
+        crop: str | None = None,
+        seed: int = 0,
+        cache: bool = True,
     ) -> Style:
-        """Read the style of a picture. Kept on disk, so the same picture is encoded once for all time.
+        """Read the style of a picture.
 
         Args:
             painting: Path, PIL picture, or (H, W, 3 or 4) uint8 array; transparent parts count as white.
@@ -125,6 +131,7 @@ class Stylizer:
                 A picture that is smaller than half of this is repeated, mirrored, rather than blown up further.
             crop: Read a square only, as large as the short side: ``center``, or ``random`` by the seed; None = all.
             seed: See ``crop``.
+            cache: Keep it on disk, so that the same picture is encoded once for all time.
 
         Raises:
             ImageError: the picture cannot be read.
@@ -132,13 +139,20 @@ class Stylizer:
         """
         check_options(style_size=size, style_crop=crop)
         pixels = _style_window(lay_on_white(to_pixels(painting)), size, crop, seed)
-        kept = self._cache_path(pixels)
+        return self._cached(pixels) if cache else self._encode(pixels)
+
+    def _encode(self, pixels: NDArray[np.uint8]) -> Style:
+        return Style(self._encoder.run({"picture": pixels[None]})["style"][0], self.card.identity)
+
+    def _cached(self, pixels: NDArray[np.uint8]) -> Style:
+        digest = hashlib.sha256(f"{self.card.identity} {pixels.shape}".encode())
+        digest.update(pixels.data)
+        kept = cache_folder() / "styles" / f"{digest.hexdigest()}.npz"
         with contextlib.suppress(ModelFileError):  # not there, or damaged: encode it
             style = Style.load(kept)
             if style.model == self.card.identity and style.vector.shape == (self.card.style_size,):
                 return style
-        vector = self._encoder.run({"picture": pixels[None]})["style"][0]
-        style = Style(vector, self.card.identity)
+        style = self._encode(pixels)
         with contextlib.suppress(OSError, ModelFileError):  # a cache that cannot be written only costs time
             kept.parent.mkdir(parents=True, exist_ok=True)
             style.save(kept)
@@ -350,11 +364,6 @@ class Stylizer:
             )
         if style.vector.shape != (self.card.style_size,):
             raise ValueError(f"the style has {style.vector.size} numbers, this model needs {self.card.style_size}")
-
-    def _cache_path(self, pixels: NDArray[np.uint8]) -> Path:
-        digest = hashlib.sha256(f"{self.card.identity} {pixels.shape}".encode())
-        digest.update(pixels.data)
-        return cache_folder() / "styles" / f"{digest.hexdigest()}.npz"
 
 
 def stylize(

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import restyle
-from restyle.cli import making, measuring, optimizing, pictures
+from restyle.cli import making, measuring, moving, optimizing, pictures, serving
 from restyle.cli.report import FAULT, describe, error_document, exit_code, print_json
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app = typer.Typer(
     "7 an extra is not installed, 130 interrupted.",
 )
 app.command("image")(pictures.image)
+app.command("video")(moving.video)
+app.command("camera")(moving.camera)
+app.command("serve")(serving.serve)
 app.command("models")(pictures.models)
 app.command("styles")(pictures.styles)
 app.command("info")(pictures.info)

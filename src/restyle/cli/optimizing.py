@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +27,9 @@ from restyle.cli.options import (
     parse_style,
 )
 from restyle.cli.report import print_json
-from restyle.errors import MissingExtraError, UnknownNameError
-from restyle.image import ANIMATED, check_writable, read_image, write_animation, write_image
+from restyle.controls.masks import Mask, read_mask
+from restyle.errors import LimitError, MissingExtraError, UnknownNameError
+from restyle.image import ANIMATED, check_writable, fit_short_side, read_image, write_animation, write_image
 
 if TYPE_CHECKING:
     from restyle.image import Pixels
@@ -34,7 +37,10 @@ if TYPE_CHECKING:
 
 METHOD = "Method"
 EVOLUTION_FRAMES = 60
-"""Frames of an animation at most."""
+"""Frames of an animation at most, before the last."""
+
+LAST_FRAMES = 10
+"""How many frames long the result is shown at its end."""
 
 
 def optimize(
@@ -118,8 +124,11 @@ def optimize(
 
     Ctrl-C ends it with the picture as it is then.
     """
-    for path in (one for one in (output, evolution, preview) if one):
+    outputs = [one for one in (output, evolution, preview) if one]
+    for path in outputs:
         check_writable(path, overwrite=overwrite)
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+        raise ValueError("--output, --evolution and --preview must be three different files")
     if evolution and Path(evolution).suffix.lower() not in ANIMATED:
         raise UnknownNameError("format of moving pictures", Path(evolution).suffix, ANIMATED)
     try:
@@ -134,6 +143,9 @@ def optimize(
     )  # fmt: skip
     limit = parse_limit(limit_megapixels)
     photo = _read(gallery.find(content, kind="sample"), limit)
+    height, width = fit_short_side(photo.shape[:2], size)
+    if height * width > limit:
+        raise LimitError(f"size asks for {height} x {width} pixels, which is beyond the limit of {limit:,}")
     targets = _targets(style or [], mask or [], limit)
     judge = gatys.build_judge(settings, loss_weights, progress=sys.stderr.isatty() and not quiet)
     first = gatys.first_picture(photo, _paint_fast(photo, targets) if start == "fast" else None, settings)
@@ -172,6 +184,11 @@ def _read(path: Path, limit: int) -> Pixels:
     return lay_on_white(read_image(path, limit_pixels=limit).pixels)
 
 
+def _read_mask(path: Path, limit: int) -> Mask:
+    pixels = read_image(path, limit_pixels=limit).pixels
+    return read_mask(pixels, pixels.shape[:2])
+
+
 def _targets(styles: Sequence[str], masks: Sequence[str], limit: int) -> list[StyleTarget]:
     from restyle.learn.gatys import StyleTarget
 
@@ -180,10 +197,10 @@ def _targets(styles: Sequence[str], masks: Sequence[str], limit: int) -> list[St
     if masks and len(masks) != len(styles):
         raise ValueError(f"--mask must be given once for each style or not at all, got {len(masks)} for {len(styles)}")
     named = [parse_style(text) for text in styles]
-    wanted: list[Pixels | None] = [_read(Path(mask), limit)[:, :, 0] for mask in masks]
+    wanted = [_read_mask(Path(mask), limit) for mask in masks]
     return [
         StyleTarget(_read(gallery.find(name), limit), weight, mask)
-        for (name, weight), mask in zip(named, wanted or [None] * len(named), strict=True)
+        for (name, weight), mask in zip(named, wanted or itertools.repeat(None, len(named)), strict=True)
     ]
 
 
@@ -236,5 +253,5 @@ class _Watcher:
         if self.last is None:
             return []
         last = self.last.pixels()
-        step = max(1, len(self._kept) // EVOLUTION_FRAMES)
-        return [resize(frame, last.shape[:2]) for frame in self._kept[::step]] + [last] * 10
+        step = max(1, -(-len(self._kept) // EVOLUTION_FRAMES))
+        return [resize(frame, last.shape[:2]) for frame in self._kept[::step]] + [last] * LAST_FRAMES

@@ -15,7 +15,8 @@ LOOK, SEVERAL, FOLDERS, ENGINE = "Look", "Several styles", "Files and folders", 
 """Headings of the help page."""
 
 
-def _complete_styles(incomplete: str) -> Iterator[str]:
+def complete_styles(incomplete: str) -> Iterator[str]:
+    """Gallery names for the shell's completion."""
     return (entry.name for entry in gallery.styles() if entry.name.startswith(incomplete))
 
 
@@ -27,7 +28,7 @@ Styles = Annotated[
         help="A picture, a gallery name (see: restyle styles), or a folder of pictures. Several are mixed, "
         "STYLE:WEIGHT weighs them; of a folder each is used.",
         metavar="STYLE[:WEIGHT]",
-        autocompletion=_complete_styles,
+        autocompletion=complete_styles,
         show_default=False,
     ),
 ]
@@ -55,7 +56,7 @@ StyleCrop = Annotated[
         help="Read a square of each style only: center or random.", metavar="center|random", rich_help_panel=LOOK
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Chooses the random square.", rich_help_panel=LOOK)]
+Seed = Annotated[int, typer.Option(min=0, help="Chooses the random square.", rich_help_panel=LOOK)]
 WorkSize = Annotated[
     int | None,
     typer.Option(
@@ -103,8 +104,8 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     """``512`` to 512, ``480x640`` to (480, 640)."""
     if text is None:
         return None
-    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
-    if not match or "0" in (match[1].lstrip("0") or "0", match[2] and (match[2].lstrip("0") or "0")):
+    match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
+    if not match:
         raise typer.BadParameter(f"{text!r} is neither N nor HxW, such as 512 or 480x640", param_hint="'--size'")
     return (int(match[1]), int(match[2])) if match[2] else int(match[1])
 

@@ -238,7 +238,7 @@ class Report:
         for _, name, error in sorted(self._failures[self._told :], key=lambda failure: failure[0]):
             reason = describe(error)
             # Most errors name the file that they are about.
-            told.append(reason if name in reason else f"{name!r}: {reason}")
+            told.append(reason if name in reason or repr(name) in reason else f"{name!r}: {reason}")
         for line in dict.fromkeys(told):
             typer.echo(f"restyle: {line}", err=True)
         self._told = len(self._failures)

@@ -39,6 +39,9 @@ from restyle.cli.report import print_json, print_table
 GRID_SIZE = 256
 """Short side in pixels of the pictures in a square of styles, unless the user says otherwise."""
 
+MOST_FRAMES = 100_000
+"""Of a morph: an hour of film is 90 000, and all of them are planned before the first is painted."""
+
 
 def image(
     content: Annotated[
@@ -70,7 +73,7 @@ def image(
     morph: Annotated[
         int | None,
         typer.Option(
-            min=2, help="Write so many frames from the first style to the last.", metavar="FRAMES",
+            min=2, max=MOST_FRAMES, help="Write so many frames from the first style to the last.", metavar="FRAMES",
             rich_help_panel=SEVERAL,
         ),
     ] = None,
@@ -154,6 +157,7 @@ def image(
 ) -> None:  # fmt: skip
     """Repaint photographs in the style of other pictures."""
     from restyle.cli import painting, plan
+    from restyle.controls.masks import check_feather
     from restyle.stylizer import check_options
 
     check_options(
@@ -167,6 +171,11 @@ def image(
     for other, on in {"--pairs": pairs, "-o -": output == "-", "--cluster": cluster is not None}.items():
         _refuse_together({"--watch": watch, other: on})
     _refuse_together({"-o -": output == "-", "--cluster": cluster is not None})
+    if feather and mask is None and not region:
+        raise ValueError("--feather needs --mask or --region")
+    if workers and cluster is None:
+        raise ValueError("--workers needs --cluster")
+    check_feather(feather)
     limit = parse_limit(limit_megapixels)
     how = painting.How(
         strength=strength,

@@ -16,6 +16,7 @@ from restyle.batch.pipeline import MaskFile
 from restyle.cli.options import parse_style
 from restyle.errors import ImageError, UnknownNameError
 from restyle.image import WRITABLE, check_writable
+from restyle.stylizer import check_options
 
 WAYS = ("mix", "each", "pairs", "grid", "morph")
 """What several styles are for."""
@@ -132,10 +133,13 @@ def find_looks(words: Sequence[str], way: str | None, frames: int) -> tuple[str,
             found, problems = find_pictures(path)
             if problems or not found:
                 raise problems[0] if problems else no_pictures(path)
-            named += [(one.stem, one, weight) for one in found]
+            # A style in a subfolder bears its name too: monet/1.jpg and morisot/1.jpg are two styles.
+            named += [("-".join(one.relative_to(path).with_suffix("").parts), one, weight) for one in found]
             way = way or "each"
         else:
             named.append((path.stem, path, weight))
+    if not named and way:
+        raise ValueError(f"--{'each-style' if way == 'each' else way} needs --style")
     way = way or "mix"
     if not named:  # then only regions are painted
         return way, []
@@ -226,6 +230,10 @@ def parse_region(text: str, feather: float) -> RegionWord:
             f"region must be MASK=STYLE, such as sky.png=wave, sky.png=wave:2,ink@0.5 or face.png=keep; got {text!r}"
         )
     mask, words, strength = parse_mask(match[1], feather), match[2], float(match[3] or 1)
+    try:
+        check_options(strength=strength)
+    except ValueError as error:
+        raise ValueError(f"region {text!r}: {error}") from error
     if words == "keep":
         return RegionWord(mask, (), (), strength)
     named = [parse_style(word) for word in ([words] if os.path.exists(words) else words.split(","))]
@@ -272,7 +280,7 @@ class Outputs:
         """
         if not output:
             raise ImageError("the output is an empty word; name a file or a folder")
-        self.output, self.pattern = output, name or PATTERNS.get(way, "{content}")
+        self.output, self.pattern = output, PATTERNS.get(way, "{content}") if name is None else name
         check_pattern(self.pattern)
         self._ending = "." + format.lower().removeprefix(".") if format is not None else ""
         if self._ending and self._ending not in WRITABLE:

@@ -110,7 +110,7 @@ def _by_covariance(painted: Pixels, photo: Pixels) -> Change:
 
 def _matching_table(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.float32]:
     """For each of 256 values the value of the same rank in the other histogram."""
-    # The middle of each step of the cumulative histogram, so that equal histograms change nothing.
+    # The middle of each step of the cumulative histogram: a painting of one value takes the photograph's median.
     ranks = [(np.cumsum(counts) - counts / 2) / counts.sum() for counts in (ours, theirs)]
     present = theirs > 0
     table: NDArray[np.float32] = np.interp(ranks[0], ranks[1][present], np.flatnonzero(present)).astype(np.float32)

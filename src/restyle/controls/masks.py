@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,10 +54,9 @@ def read_mask(mask: ImageLike, size: tuple[int, int], *, inverse: bool = False, 
 
     Raises:
         ImageError: the picture cannot be read.
-        ValueError: a negative feather.
+        ValueError: see ``check_feather``.
     """
-    if not feather >= 0:
-        raise ValueError(f"feather must be at least 0, got {feather}")
+    check_feather(feather)
     pixels = to_pixels(mask)
     if pixels.shape[2] == 4:  # black paper under what is transparent
         pixels = 255 - lay_on_white(np.dstack([255 - pixels[:, :, :3], pixels[:, :, 3]]))
@@ -66,6 +66,16 @@ def read_mask(mask: ImageLike, size: tuple[int, int], *, inverse: bool = False, 
     if inverse:
         grey = 255 - grey
     return blur(grey, feather) if feather else grey
+
+
+def check_feather(feather: float) -> None:
+    """Refuse a radius that no edge can be softened by.
+
+    Raises:
+        ValueError: it is negative or not finite.
+    """
+    if not 0 <= feather < math.inf:
+        raise ValueError(f"feather must be finite and at least 0, got {feather}")
 
 
 def lay_over(under: Pixels, over: Pixels, mask: Mask) -> None:

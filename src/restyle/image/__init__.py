@@ -7,7 +7,15 @@ and every change that may matter is told in a note. This is the only room that k
 
 from restyle.image.arrays import blur, fit_short_side, lay_on_white, resize, to_pil, to_pixels
 from restyle.image.reading import LIMIT_PIXELS, LIMIT_SIDE, Picture, Pixels, read_image, read_size
-from restyle.image.writing import ANIMATED, WRITABLE, check_writable, encode_image, write_animation, write_image
+from restyle.image.writing import (
+    ANIMATED,
+    WRITABLE,
+    check_writable,
+    encode_image,
+    publish,
+    write_animation,
+    write_image,
+)
 
 __all__ = [
     "ANIMATED",
@@ -21,6 +29,7 @@ __all__ = [
     "encode_image",
     "fit_short_side",
     "lay_on_white",
+    "publish",
     "read_image",
     "read_size",
     "resize",

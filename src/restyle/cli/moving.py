@@ -1,0 +1,396 @@
+"""Commands of those who paint moving pictures: video, camera. They need the extra ``video``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import restyle
+from restyle import gallery
+from restyle.cli.options import (
+    FOLDERS,
+    LOOK,
+    Device,
+    Json,
+    KeepColors,
+    Model,
+    Overwrite,
+    Precision,
+    Quiet,
+    Seed,
+    Strength,
+    StyleCrop,
+    StyleSize,
+    Threads,
+    WorkSize,
+    complete_styles,
+    parse_size,
+    parse_style,
+)
+from restyle.cli.report import print_json
+from restyle.errors import MissingExtraError, VideoError
+
+if TYPE_CHECKING:
+    from restyle.stylizer import Stylizer
+    from restyle.video.camera import Camera, Painted, StyleSwitch
+    from restyle.video.pipeline import Look, Outcome, Report, StyleTrack
+
+ENCODING = "Encoding"
+
+
+def video(
+    content: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
+    style: Annotated[
+        list[str],
+        typer.Option(
+            help="A picture or a gallery name (see: restyle styles). Several are mixed, STYLE:WEIGHT weighs them; with "
+            "@TIME, such as wave@4s, one becomes the other over time.",
+            metavar="STYLE[:WEIGHT][@TIME]",
+            autocompletion=complete_styles,
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The file to write: .mp4, .m4v, .mov, .mkv or .webm.", show_default=False),
+    ],
+    strength: Strength = 1.0,
+    calm: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, rich_help_panel=LOOK,
+            help="Against flicker: 0 paints every frame by itself, 1 keeps strokes for as long as possible.",
+        ),
+    ] = 0.85,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="Grey picture: paint where it is white; not:FILE for where it is black.", metavar="[not:]FILE",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    keep_colors: KeepColors = None,
+    style_size: StyleSize = 512,
+    style_crop: StyleCrop = None,
+    seed: Seed = 0,
+    work_size: WorkSize = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Resize first: N makes the shorter side N pixels, HxW sets both.", metavar="N|HxW",
+            show_default="keep", rich_help_panel=LOOK,
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Start here: seconds, or 1:30.", metavar="TIME", rich_help_panel=FOLDERS,
+                     show_default="the beginning"),
+    ] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option("--to", help="End before this: seconds, or 1:30.", metavar="TIME", rich_help_panel=FOLDERS,
+                     show_default="the end"),
+    ] = None,
+    sound: Annotated[
+        str, typer.Option(help="copy, without encoding anew, or drop.", rich_help_panel=FOLDERS)
+    ] = "copy",
+    overwrite: Overwrite = False,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="h264, hevc, vp9, av1, or FFmpeg's name of an encoder, such as h264_nvenc.",
+            show_default="h264; vp9 for .webm", rich_help_panel=ENCODING,
+        ),
+    ] = None,
+    crf: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=63, help="Quality, 0 is best.", show_default="18 for h264, 20 hevc, 30 vp9 and av1",
+            rich_help_panel=ENCODING,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Speed of the encoder, such as slow.", show_default="a fast one", rich_help_panel=ENCODING),
+    ] = None,
+    pixel_format: Annotated[
+        str,
+        typer.Option(help="yuv420p plays everywhere, yuv444p keeps all colour and odd sides.",
+                     rich_help_panel=ENCODING),
+    ] = "yuv420p",
+    encoder_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An option of the encoder's own; may be repeated.", metavar="NAME=VALUE", show_default=False,
+            rich_help_panel=ENCODING,
+        ),
+    ] = None,
+    model: Model = "fast",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Repaint a video in the style of other pictures; sound and subtitles are copied."""
+    try:
+        from restyle.video.pipeline import Look, stylize_video
+        from restyle.video.reader import check_cut
+        from restyle.video.writer import Encoding, check_writable
+    except ImportError as error:
+        raise MissingExtraError("video", extra="video") from error
+    from restyle.stylizer import Stylizer, check_options
+
+    # Everything that can be refused at once is refused before the model is loaded.
+    check_options(strength=strength, keep_colors=keep_colors, work_size=work_size, style_size=style_size,
+                  style_crop=style_crop)  # fmt: skip
+    first, last = _parse_time(start, "--from"), _parse_time(stop, "--to")
+    check_cut(first, last)
+    check_writable(output, overwrite=overwrite)
+    encoding = Encoding(codec, crf, preset, pixel_format, _parse_options(encoder_option or []))
+    encoding.chosen_for(output)
+    if not os.path.exists(content):
+        raise VideoError(f"there is no file {str(content)!r}")
+    words = [_parse_key(text) for text in style]
+    wanted_size = parse_size(size)
+    paintings = [restyle.read_image(gallery.find(name)).pixels for _, name, _ in words]
+    stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads)
+    styles = [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
+    track = _track([(at, weight, one) for (at, _, weight), one in zip(words, styles, strict=True)])
+    look = Look(track, strength, calm, keep_colors, work_size, None if mask is None else _read_mask(mask))
+    with _progress(content.name, quiet=quiet or as_json) as report:
+        outcome = stylize_video(
+            stylizer, content, output, look, start=first, stop=last, size=wanted_size, encoding=encoding,
+            sound=sound, overwrite=overwrite, report=report,
+        )  # fmt: skip
+    _tell(outcome, content, output, look, stylizer, as_json=as_json, quiet=quiet)
+    if outcome.damaged:
+        raise typer.Exit(3)
+
+
+OUTPUTS = ("page", "stdout", "none")
+
+
+def camera(
+    style: Annotated[
+        list[str],
+        typer.Option(
+            help="A picture or a gallery name. Of several, the page's button shows the next.", metavar="STYLE",
+            autocompletion=complete_styles, show_default=False,
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(help="Number of a webcam, an address such as rtsp://..., a file to play endlessly, or - ."),
+    ] = "0",
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="page, stdout (raw RGB pictures for FFmpeg or OBS) or none.",
+                     rich_help_panel=FOLDERS),
+    ] = "page",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free one.", rich_help_panel=FOLDERS)
+    ] = 8010,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Also write what is shown to this video file.", show_default=False, rich_help_panel=FOLDERS),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Stop after this time.", show_default="Ctrl-C", rich_help_panel=FOLDERS)
+    ] = None,
+    overwrite: Overwrite = False,
+    strength: Strength = 1.0,
+    calm: Annotated[float, typer.Option(min=0.0, max=1.0, help="Against flicker.", rich_help_panel=LOOK)] = 0.85,
+    style_size: StyleSize = 512,
+    style_crop: StyleCrop = None,
+    seed: Seed = 0,
+    size: Annotated[
+        int | None,
+        typer.Option(min=16, help="Shorter side of the pictures in pixels.", show_default="the camera's",
+                     rich_help_panel=LOOK),
+    ] = None,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Swap left and right.", rich_help_panel=LOOK)] = False,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=1, help="Hold so many pictures a second by painting smaller.", show_default="off",
+                     rich_help_panel=LOOK),
+    ] = None,
+    model: Model = "fast",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Repaint live pictures in the style of other pictures, until Ctrl-C."""
+    try:
+        from restyle.video.camera import Camera, StyleSwitch, paint_live
+        from restyle.video.writer import check_writable
+    except ImportError as error:
+        raise MissingExtraError("camera", extra="video") from error
+    from restyle.stylizer import Stylizer, check_options
+
+    check_options(strength=strength, style_size=style_size, style_crop=style_crop)
+    if output not in OUTPUTS:
+        raise typer.BadParameter(f"{output!r} is none of {', '.join(OUTPUTS)}", param_hint="'--output'")
+    if record:
+        check_writable(record, overwrite=overwrite)
+    paintings = [restyle.read_image(gallery.find(name)).pixels for name in style]
+
+    def say(sentence: str) -> None:
+        if not quiet:
+            typer.echo(sentence, err=True)
+
+    with Camera(source, size=size, mirror=mirror, tell=say) as lens, ExitStack() as open_outlets:
+        stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads)
+        styles = StyleSwitch(
+            [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
+        )
+        outlets = _open_outlets(output, port, record, lens, styles, open_outlets, overwrite=overwrite, say=say)
+        live = paint_live(lens, stylizer, styles, strength=strength, calm=calm, rate=fps)
+        with suppress(KeyboardInterrupt, BrokenPipeError):
+            _show(live, outlets, seconds, quiet=quiet)
+
+
+def _open_outlets(
+    output: str, port: int, record: Path | None, lens: Camera, styles: StyleSwitch, stack: ExitStack, *,
+    overwrite: bool, say: Callable[[str], None],
+) -> list[Any]:  # fmt: skip
+    from restyle.video.outlets import MjpegPage, RawFrames, Recording
+
+    shot = lens.newest()
+    height, width = shot.pixels.shape[:2] if shot else (0, 0)
+    outlets: list[Any] = []
+    if record:
+        outlets.append(Recording(record, (height, width), overwrite=overwrite))
+    if output == "page":
+        outlets.append(MjpegPage(port, lambda: styles.next(time.monotonic())))
+        say(f"http://127.0.0.1:{outlets[-1].port}/  {width} x {height}; Ctrl-C stops")
+    if output == "stdout":
+        outlets.append(RawFrames(sys.stdout.buffer))
+        say(f"rawvideo rgb24 {width}x{height} on standard output; Ctrl-C stops")
+    for outlet in outlets:
+        stack.callback(outlet.close)
+    return outlets
+
+
+def _show(live: Iterable[Painted], outlets: list[Any], seconds: float | None, *, quiet: bool) -> None:
+    """Hand pictures on, and tell of rate and latency every two seconds in front of a person."""
+    began = told = 0.0
+    latencies: list[float] = []
+    for painted in live:
+        began = began or time.monotonic()  # the first picture waits for the network to be compiled
+        for outlet in outlets:
+            outlet.write(painted.pixels)
+        latencies.append(painted.latency)
+        now = time.monotonic()
+        if now - told >= 2 and not quiet and sys.stderr.isatty():
+            rate, worst = len(latencies) / (now - told), 1000 * max(latencies)
+            typer.echo(f"{rate:.1f} pictures/s  latency up to {worst:.0f} ms  painted at {painted.side}", err=True)
+            told, latencies = now, []
+        if seconds is not None and now - began >= seconds:
+            return
+
+
+def _tell(
+    outcome: Outcome, content: Path, output: Path, look: Look, stylizer: Stylizer, *, as_json: bool, quiet: bool
+) -> None:
+    height, width = outcome.size
+    rate = outcome.frames / outcome.seconds
+    if as_json:
+        print_json(
+            {
+                "model": stylizer.card.identity, "device": stylizer.device, "engine": stylizer.engine,
+                "precision": stylizer.precision, "content": str(content), "output": str(output),
+                "height": height, "width": width, "frames": outcome.frames, "encoder": outcome.encoder,
+                "strength": look.strength, "calm": look.calm, "seconds": round(outcome.seconds, 3),
+                "frames_per_second": round(rate, 2), "damaged": outcome.damaged, "notes": outcome.notes,
+            }
+        )  # fmt: skip
+    elif not quiet:
+        figures = f"{width} x {height}  {outcome.frames} frames  {outcome.seconds:.1f} s  {rate:.1f} frames/s"
+        typer.echo("\n  ".join([f"{output}  {figures}", *outcome.notes]))
+
+
+def _parse_key(text: str) -> tuple[float | None, str, float]:
+    """``wave:2@4s`` to (4.0, ``wave``, 2.0); an @ that no time follows belongs to the name."""
+    name, sign, at = text.rpartition("@")
+    if not sign or os.path.exists(text) or not re.fullmatch(_TIME, at):
+        return (None, *parse_style(text))
+    return (_parse_time(at, "--style"), *parse_style(name))
+
+
+_TIME = r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)s?"
+
+
+def _parse_time(text: str | None, option: str) -> float | None:
+    """``90``, ``90s``, ``1:30`` and ``0:01:30.0`` to 90.0."""
+    if text is None:
+        return None
+    match = re.fullmatch(_TIME, text)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no time, such as 90, 4.5s or 1:30", param_hint=f"'{option}'")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _parse_options(words: list[str]) -> dict[str, str]:
+    options = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"{word!r} is not NAME=VALUE", param_hint="'--encoder-option'")
+        options[name] = value
+    return options
+
+
+def _track(styles: list[tuple[float | None, float, Any]]) -> StyleTrack:
+    """Styles of one time are mixed; without a time they belong to the start."""
+    from restyle.stylizer import Style
+    from restyle.video.pipeline import StyleTrack
+
+    timed = sorted(((at or 0.0, weight, style) for at, weight, style in styles), key=lambda key: key[0])
+    keys = []
+    for at, group in groupby(timed, key=lambda key: key[0]):
+        members = list(group)
+        keys.append((at, Style.mix([style for _, _, style in members], [weight for _, weight, _ in members])))
+    return StyleTrack(keys)
+
+
+def _read_mask(text: str) -> Any:
+    from restyle.controls.masks import read_mask
+
+    inverse = text.startswith("not:") and not os.path.exists(text)
+    picture = restyle.read_image(text.removeprefix("not:") if inverse else text).pixels
+    return read_mask(picture, picture.shape[:2], inverse=inverse)
+
+
+@contextmanager
+def _progress(name: str, *, quiet: bool) -> Iterator[Report | None]:
+    """A bar with the rate and the time that remains, in front of a person."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=None, rate="")
+        began = time.monotonic()
+
+        def report(done: int, total: int | None) -> None:
+            rate = done / max(1e-6, time.monotonic() - began)
+            # A file's own count can be wrong.
+            progress.update(task, completed=done, total=total and max(total, done), rate=f"{rate:.1f} frames/s")
+
+        yield report

@@ -1,0 +1,84 @@
+"""The command that waits for others: serve. It needs the extra ``serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restyle.cli.options import Device, Model
+from restyle.errors import MissingExtraError
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 or :: = everywhere.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 = any free one.")] = 8000,
+    model: Model = "fast",
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads.", show_default="all")] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, height x width.")] = 50_000_000,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest request.")] = 32_000_000,
+    max_video_bytes: Annotated[int, typer.Option(min=1, help="Largest request with a video.")] = 200_000_000,
+    queue: Annotated[int, typer.Option(min=1, help="Requests at once; the next one is told to come back.")] = 32,
+    rate: Annotated[int, typer.Option(min=0, help="Requests a minute of one client; 0 = any number.")] = 600,
+    live: Annotated[int, typer.Option(min=0, help="Live cameras at once.")] = 4,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with secrets, one a line; requests must carry one.", show_default=False),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name under which the server may be addressed; again for each.", show_default="on loopback: localhost"
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Other site whose pages may use the server; again for each.", show_default="none"),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a reverse proxy whose word on clients counts.", show_default="none"),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Serve the web page and the HTTP API."""
+    try:
+        from restyle.serve.app import create_app
+        from restyle.serve.limits import Limits, read_tokens
+        from restyle.serve.server import listen, run
+    except ImportError as error:
+        raise MissingExtraError("serving", extra="serve") from error
+    from restyle.stylizer import Stylizer
+
+    limits = Limits(
+        max_bytes=max_bytes, max_pixels=max_pixels, max_video_bytes=max_video_bytes, queue=queue, rate=rate, live=live
+    )
+    tokens = read_tokens(_read(token_file)) if token_file else []
+    local = host in LOOPBACK
+    hosts = [*(LOOPBACK if local else ()), *(allow_host or ())]
+    listening = listen(host, port)
+    with listening:
+        app = create_app(
+            Stylizer.load(model, device=device, threads=threads),
+            limits,
+            tokens=tokens,
+            hosts=hosts if local or allow_host else (),
+            origins=allow_origin or (),
+        )
+        if not quiet:
+            shown = f"[{host}]" if ":" in host else host
+            typer.echo(f"restyle serves http://{shown}:{listening.getsockname()[1]}  (Ctrl-C ends it)")
+            if not local and not tokens:
+                typer.echo("restyle: everyone who reaches this address may use it; see --token-file", err=True)
+        run(app, listening, proxies=proxy or [])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OSError(f"cannot read the token file {str(path)!r}: {error}") from error

@@ -1,0 +1,221 @@
+"""The routes that take pictures: a style to keep, a photograph to paint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from numpy.typing import NDArray
+
+from restyle.errors import LimitError
+from restyle.image import encode_image, fit_short_side, read_image, resize
+from restyle.serve.about import StyleInfo
+from restyle.serve.problems import Problem, describe
+from restyle.serve.shared import Here, Shared
+from restyle.serve.styles import StyleStore
+from restyle.style import Style
+from restyle.stylizer import STYLE_SIDE, check_options
+
+router = APIRouter()
+
+MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
+MOST_STYLES = 8
+REFUSALS = describe(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
+PICTURE = {
+    "description": "The picture, at the photograph's size.",
+    "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
+}
+
+StyleCrop = Annotated[
+    Literal["center"] | None, Form(description="Read only the square in the middle of uploaded style pictures.")
+]
+StyleSize = Annotated[
+    int, Form(ge=64, le=1024, description="Short side in pixels at which style pictures are read: the strokes' size.")
+]
+Strength = Annotated[float, Form(ge=0, le=2, description="0 the photograph, 1 the style, 2 exaggerated.")]
+KeepColors = Annotated[
+    str | None,
+    Form(
+        pattern=r"^(luminance|histogram|covariance)(:(0?\.\d{1,9}|[01](\.\d{0,9})?))?$",
+        description="Keep the photograph's colours: luminance, histogram or covariance, or with an amount "
+        "as in luminance:0.5.",
+    ),
+]
+WorkSize = Annotated[
+    int | None, Form(ge=16, le=4096, description="Short side at which to paint; the answer keeps its own size.")
+]
+
+
+@dataclass(frozen=True)
+class WantedStyles:
+    """The styles of a request; several are mixed."""
+
+    style: Annotated[list[UploadFile] | None, File(description="Style pictures.")] = None
+    style_id: Annotated[list[str] | None, Form(description="Gallery names, and ids from POST /v1/styles.")] = None
+    style_weight: Annotated[
+        list[float] | None, Form(description="One for each: first those of style, then those of style_id.")
+    ] = None
+    style_size: StyleSize = STYLE_SIDE
+    style_crop: StyleCrop = None
+
+
+@dataclass(frozen=True)
+class PaintOptions:
+    """How to paint."""
+
+    strength: Strength = 1.0
+    keep_colors: KeepColors = None
+    work_size: WorkSize = None
+    tile: Annotated[
+        int | None, Form(ge=512, le=2048, description="Side of the tiles of large pictures; else automatic.")
+    ] = None
+
+    def as_keywords(self) -> dict[str, Any]:
+        """For ``Stylizer.apply`` and ``check_options``."""
+        return {**vars(self), "keep_colors": self.keep_colors or None}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is sent back."""
+
+    size: Annotated[
+        str | None,
+        Form(
+            pattern=r"^[1-9]\d{0,5}(x[1-9]\d{0,5})?$",
+            description="Resize first: N makes the shorter side N pixels, HxW sets both.",
+        ),
+    ] = None
+    format: Annotated[
+        Literal["jpeg", "png", "webp", "avif"] | None,
+        Form(description="Of the answer; else the photograph's where that is JPEG, PNG or WebP, and PNG otherwise."),
+    ] = None
+    quality: Annotated[int | None, Form(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = None
+
+
+@router.post("/v1/styles", tags=["styles"], status_code=201, responses=REFUSALS)
+async def add_style(
+    request: Request,
+    here: Here,
+    style: Annotated[UploadFile, File(description="Any picture.")],
+    style_size: StyleSize = STYLE_SIDE,
+    style_crop: StyleCrop = None,
+) -> StyleInfo:
+    """Read the style of a picture once, to use it often by its id. The picture itself is not kept."""
+    picture = await style.read()
+    await _stop_if_gone(request)
+    encoded = await here.queue.run(partial(here.store.encode, picture, style_size, style_crop))
+    return StyleInfo(id=here.store.keep(picture, style_size, style_crop, encoded), expires_s=here.limits.style_s)
+
+
+@router.post("/v1/images", tags=["images"], response_class=Response, responses={200: PICTURE, **REFUSALS})
+async def paint_image(
+    request: Request,
+    here: Here,
+    content: Annotated[UploadFile, File(description="The photograph.")],
+    styles: Annotated[WantedStyles, Depends()],
+    options: Annotated[PaintOptions, Depends()],
+    outcome: Annotated[Outcome, Depends()],
+    mask: Annotated[
+        UploadFile | None, File(description="Grey picture: what is white is painted, what is black stays as it was.")
+    ] = None,
+) -> Response:
+    """Paint a photograph in one style, or in a mix of several."""
+    check_options(**options.as_keywords())
+    encode = plan_styles(
+        here.store,
+        [await one.read() for one in styles.style or ()],
+        styles.style_id or [],
+        styles.style_weight or [],
+        styles.style_size,
+        styles.style_crop,
+    )
+    photograph = await content.read()
+    mask_file = await mask.read() if mask else None
+    await _stop_if_gone(request)
+    work = partial(_paint, here, photograph, mask_file, encode, options, outcome)
+    picture, kind, spans = await here.queue.run(work)
+    timing = ", ".join(f"{name};dur={span:.1f}" for name, span in spans.items())
+    return Response(picture, media_type=MEDIA_TYPES[kind], headers={"Server-Timing": timing})
+
+
+def _paint(
+    here: Shared,
+    photograph: bytes,
+    mask: bytes | None,
+    encode: Callable[[], Style],
+    options: PaintOptions,
+    outcome: Outcome,
+) -> tuple[bytes, str, dict[str, float]]:
+    """The picture's file, its format, and how many milliseconds each step took."""
+    limit = here.limits.max_pixels
+    times = [time.perf_counter()]
+    pixels = _resized(read_image(photograph, limit_pixels=limit).pixels, outcome.size, limit)
+    grey = None if mask is None else read_image(mask, limit_pixels=limit).pixels
+    times.append(time.perf_counter())
+    style = encode()
+    times.append(time.perf_counter())
+    painted = here.stylizer.apply(pixels, style, mask=grey, **options.as_keywords())
+    times.append(time.perf_counter())
+    kind = outcome.format or _format_of(photograph)
+    file = encode_image(painted, kind, quality=outcome.quality)
+    times.append(time.perf_counter())
+    spans = zip(("read", "style", "paint", "write"), times, times[1:], strict=False)
+    return file, kind, {name: 1000 * (end - start) for name, start, end in spans}
+
+
+def plan_styles(
+    store: StyleStore,
+    uploads: list[bytes],
+    names: list[str],
+    weights: list[float],
+    size: int = STYLE_SIDE,
+    crop: str | None = None,
+) -> Callable[[], Style]:
+    """Check at once what was asked for; the slow reading is left to a call of the result, in a thread.
+
+    Raises:
+        Problem: 422, the styles, weights and size do not fit each other.
+        UnknownNameError: there is no such style, or no longer.
+    """
+    count = len(uploads) + len(names)
+    if not 1 <= count <= MOST_STYLES:
+        raise Problem(422, f"give 1 to {MOST_STYLES} styles as style or style_id, got {count}")
+    if weights and len(weights) != count:
+        raise Problem(422, f"style_weight must be given once for each style, got {len(weights)} for {count} styles")
+    found = [(name, store.find(name)) for name in names]
+    if size != STYLE_SIDE and any(style for _, style in found):
+        raise Problem(422, "style_size of an uploaded style is chosen where it is uploaded, at POST /v1/styles")
+
+    def encode() -> Style:
+        encoded = [store.encode(picture, size, crop) for picture in uploads]
+        encoded += [style or store.encode_gallery(name, size) for name, style in found]
+        return Style.mix(encoded, weights or None)
+
+    return encode
+
+
+def _resized(pixels: NDArray[Any], wanted: str | None, limit: int) -> NDArray[Any]:
+    if not wanted:
+        return pixels
+    sides = [int(side) for side in wanted.split("x")]
+    height, width = fit_short_side(pixels.shape[:2], sides[0]) if len(sides) == 1 else (sides[0], sides[1])
+    if height * width > limit:
+        raise LimitError(f"size {wanted} asks for {height} x {width} pixels; the limit is {limit:,}")
+    return resize(pixels, (height, width))
+
+
+def _format_of(file: bytes) -> str:
+    """The format to answer in: the photograph's own where browsers show it and every program reads it."""
+    if file.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    return "webp" if file[:4] == b"RIFF" and file[8:12] == b"WEBP" else "png"
+
+
+async def _stop_if_gone(request: Request) -> None:
+    if await request.is_disconnected():
+        raise Problem(400, "the client has gone")

@@ -1,0 +1,185 @@
+"""The routes for videos: a job, its progress, its result."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, File, Form, Response, UploadFile
+from pydantic import BaseModel, Field
+from starlette.responses import FileResponse, StreamingResponse
+
+from restyle.errors import ImageError, LimitError, MissingExtraError, VideoError
+from restyle.serve.jobs import Job, Report
+from restyle.serve.pictures import REFUSALS, KeepColors, Strength, WantedStyles, WorkSize, plan_styles
+from restyle.serve.problems import Problem, describe
+from restyle.serve.shared import Here, Shared
+from restyle.stylizer import check_options
+
+router = APIRouter(tags=["videos"])
+
+SUFFIXES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "))
+"""How the files begin that are taken: MP4, MOV, Matroska, WebM, AVI. FFmpeg knows more, playlists that name other
+files and addresses among them, so nothing else gets there."""
+
+LOOK_S = 0.25
+"""Seconds between two looks at a job's progress."""
+
+
+class JobInfo(BaseModel):
+    """A video on its way."""
+
+    id: str
+    state: str = Field(description="queued, running, done, failed or cancelled.")
+    frames_done: int
+    frames: int | None = Field(description="All frames, as far as the file says.")
+    notes: list[str] = Field(description="What could not be read or kept.")
+    status: int | None = Field(default=None, description="Of a failed job: the HTTP status that fits.")
+    detail: str | None = Field(default=None, description="Of a failed job: why, in one sentence.")
+    result: str | None = Field(default=None, description="Of a job that is done: address of the video.")
+
+    @classmethod
+    def of(cls, job: Job) -> JobInfo:
+        """What may be told of a job."""
+        status, detail = job.problem or (None, None)
+        return cls(
+            id=job.id, state=job.state, frames_done=job.frames_done, frames=job.frames, notes=list(job.notes),
+            status=status, detail=detail, result=f"/v1/jobs/{job.id}/video" if job.state == "done" else None,
+        )  # fmt: skip
+
+
+@router.post("/v1/videos", status_code=202, responses={**REFUSALS, **describe(501)})
+async def paint_video(
+    here: Here,
+    response: Response,
+    content: Annotated[UploadFile, File(description="The video: MP4, MOV, Matroska, WebM or AVI.")],
+    styles: Annotated[WantedStyles, Depends()],
+    strength: Strength = 1.0,
+    keep_colors: KeepColors = None,
+    work_size: WorkSize = None,
+    calm: Annotated[float, Form(ge=0, le=1, description="0 = every frame by itself, up to 1 against flicker.")] = 0.8,
+    size: Annotated[int | None, Form(ge=16, le=2160, description="Shorter side of the painted video.")] = None,
+) -> JobInfo:
+    """Begin to paint a video. Sound is kept; the result is MP4."""
+    check_options(strength=strength, keep_colors=keep_colors or None, work_size=work_size)
+    encode = plan_styles(
+        here.store,
+        [await one.read() for one in styles.style or ()],
+        styles.style_id or [],
+        styles.style_weight or [],
+        styles.style_size,
+        styles.style_crop,
+    )
+    look = {"strength": strength, "keep_colors": keep_colors or None, "work_size": work_size, "calm": calm}
+    job = here.jobs.prepare()
+    try:
+        await anyio.to_thread.run_sync(_take_over, content, job.source)
+        job.frames = await anyio.to_thread.run_sync(_check, here, job.source)
+        style = await here.queue.run(encode)
+    except BaseException:
+        here.jobs.remove(job)
+        raise
+
+    def work(source: Path, result: Path, report: Report) -> tuple[str, ...]:
+        from restyle.video.pipeline import Look, stylize_video
+
+        found = stylize_video(here.stylizer, source, result, Look(style, **look), size=size, report=report)  # type: ignore[arg-type]
+        return found.notes
+
+    here.jobs.start(job, work)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobInfo.of(job)
+
+
+@router.get("/v1/jobs/{id}", responses=describe(401, 404, 422, 429))
+async def show_job(id: str, here: Here) -> JobInfo:
+    """How far a job is."""
+    return JobInfo.of(here.jobs.find(id))
+
+
+@router.get(
+    "/v1/jobs/{id}/events",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events, each the job as GET /v1/jobs/{id} shows it, until it has ended.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **describe(401, 404, 422, 429),
+    },
+)
+async def follow_job(id: str, here: Here) -> Response:
+    """Be told how far a job is, whenever that changes."""
+    job = here.jobs.find(id)
+
+    async def events() -> AsyncIterator[str]:
+        said = ""
+        while True:
+            ended = job.ended is not None
+            text = JobInfo.of(job).model_dump_json()
+            if text != said:
+                yield f"data: {text}\n\n"
+                said = text
+            if ended or job.cancel.is_set():
+                return
+            await asyncio.sleep(LOOK_S)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@router.get(
+    "/v1/jobs/{id}/video",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The video.",
+            "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **describe(401, 404, 409, 422, 429),
+    },
+)
+async def show_video(id: str, here: Here) -> Response:
+    """The painted video, whole or in parts (Range)."""
+    job = here.jobs.find(id)
+    if job.state != "done":
+        raise Problem(409, f"the job is not done; it is {job.state}")
+    return FileResponse(job.result, media_type="video/mp4")
+
+
+@router.delete("/v1/jobs/{id}", status_code=204, responses=describe(401, 403, 404, 422, 429))
+async def delete_job(id: str, here: Here) -> None:
+    """Stop a job, or forget its result."""
+    here.jobs.remove(here.jobs.find(id))
+
+
+def _take_over(upload: UploadFile, path: Path) -> None:
+    with path.open("wb") as file:
+        shutil.copyfileobj(upload.file, file)
+
+
+def _check(here: Shared, path: Path) -> int | None:
+    """Refuse at once what can be seen to be no video, or too long a one; returns its frames, if it tells."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    if not any(start[at:].startswith(mark) for at, mark in SUFFIXES):
+        raise ImageError("the file is not a video in a known format (MP4, MOV, Matroska, WebM, AVI)")
+    try:
+        from restyle.video.reader import VideoReader
+    except ImportError as error:
+        raise MissingExtraError("painting videos", extra="video") from error
+    try:
+        with VideoReader(path) as reader:
+            height, width = reader.clip.size
+            frames = reader.frames
+    except (VideoError, LimitError) as error:
+        # Its name in our folder is nothing to the client.
+        raise type(error)(str(error).replace(repr(str(path)), "the file")) from error
+    if height * width > here.limits.video_pixels:
+        raise LimitError(f"the video has {height} x {width} pixels; the limit is {here.limits.video_pixels:,}")
+    if frames and frames > here.limits.video_frames:
+        raise LimitError(f"the video has {frames:,} frames; the limit is {here.limits.video_frames:,}")
+    return frames

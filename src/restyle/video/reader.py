@@ -1,0 +1,360 @@
+"""Video files in: upright RGB frames with their exact times, and the packets of sound and subtitles as they are.
+
+Everything streams: a file of any length takes the memory of a few frames.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from restyle.errors import LimitError, VideoError
+from restyle.image import fit_short_side
+from restyle.video.frames import Colour, Orientation, ToPixels
+
+LIMIT_PIXELS = 40_000_000
+"""Frames beyond this are refused: a small harmful file could fill the memory."""
+
+SMALLEST_SIDE = 16
+"""The network's smallest height and width."""
+
+LATE_S = 10
+"""Behind the end of a cut, so much is read on for sound that the file stores later than its pictures."""
+
+ENDED_EARLY_S = 0.5
+"""A file that ends so much before its header says has been cut off."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of a video.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, upright.
+        pts: When it is shown, in units of the video's ``time_base``, from the start of the file or of the cut.
+        duration: How long, in the same units; 0 = the file does not say.
+        time: ``pts`` in seconds.
+    """
+
+    pixels: NDArray[np.uint8]
+    pts: int
+    duration: int
+    time: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a video looks like.
+
+    Attributes:
+        size: (height, width), upright.
+        rate: Frames a second, on average.
+        time_base: The unit of ``Frame.pts`` in seconds.
+        colour: What its file's numbers mean.
+        aspect: Width of a pixel by its height.
+    """
+
+    size: tuple[int, int]
+    rate: Fraction
+    time_base: Fraction
+    colour: Colour
+    aspect: Fraction = Fraction(1)
+
+
+class VideoReader:
+    """A video file opened for reading; iterate it once, in one thread.
+
+    Args:
+        path: The file, of any container and codec that FFmpeg reads.
+        start: Seconds from the beginning at which to start; None = the beginning.
+        stop: Seconds from the beginning before which to end; None = the end.
+        size: Resize: the shorter side, or (height, width); None = as it is.
+
+    Attributes:
+        clip: What its frames look like.
+        frames: About how many there will be; None = the file does not say.
+        notes: A sentence for each thing that could not be read or kept. Grows while reading.
+        damaged: Whether something could not be read.
+        container: PyAV's, for what is copied.
+        stream: Its video stream.
+
+    Raises:
+        VideoError: no such file, not a video, no pictures in it, or none between start and stop.
+        LimitError: frames larger than ``LIMIT_PIXELS``.
+        ValueError: start or stop are negative or the wrong way round.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        start: float | None = None,
+        stop: float | None = None,
+        size: int | tuple[int, int] | None = None,
+    ) -> None:
+        check_cut(start, stop)
+        self._path, self._start, self._stop = str(path), Fraction(start or 0), None if stop is None else Fraction(stop)
+        self.notes: list[str] = []
+        self.damaged = False
+        self._busy, self._closed = threading.Lock(), False
+        self.container = _open(path)
+        try:
+            self.stream = _video_stream(self.container, self._path)
+            self.stream.thread_type = "AUTO"
+            self._origin = Fraction(max(0, self.container.start_time or 0), av.time_base)
+            self._broken_frames = self._broken_packets = 0
+            self._last_pts: int | None = None
+            self._read_until = Fraction(0)
+            self._items: Iterator[Any] = self._decode()
+            self._early: list[av.Packet[Any]] = []  # packets that come before the first picture
+            self._first = self._find_first()
+            self._describe(size)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; a thread that still reads it finds its end."""
+        with self._busy:  # FFmpeg must not be reading
+            self._closed = True
+            self.container.close()
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the video or the cut is; None = the file does not say."""
+        whole = self.container.duration
+        end = self._stop
+        if whole is not None:
+            end = Fraction(whole, av.time_base) if end is None else min(end, Fraction(whole, av.time_base))
+        return None if end is None else max(0.0, float(end - self._start))
+
+    def __iter__(self) -> Iterator[Frame | av.Packet[Any]]:
+        """Frames, and the packets of the other streams, in the order of the file; times count from the cut."""
+        yield from self._early
+        to_pixels = ToPixels(self._first, self.clip.size)
+        yield self._framed(self._first, to_pixels)
+        for item in self._items:
+            yield self._framed(item, to_pixels) if isinstance(item, av.VideoFrame) else item
+        self._sum_up()
+
+    def chapters(self) -> list[Any]:
+        """The chapters of the file, as PyAV gives them, cut and counted from the cut."""
+        kept: list[Any] = []
+        for chapter in self.container.chapters():
+            base = chapter["time_base"] or Fraction(1)
+            offset = math.floor((self._origin + self._start) / base)
+            end = chapter["end"] if self._stop is None else min(chapter["end"], math.floor(self._stop / base))
+            if end > offset:
+                kept.append({**chapter, "start": max(0, chapter["start"] - offset), "end": end - offset})
+        return kept if kept and kept[0]["start"] < kept[0]["end"] else []
+
+    # --- opening
+
+    def _find_first(self) -> av.VideoFrame:
+        for item in self._items:
+            if isinstance(item, av.VideoFrame):
+                return item
+            self._early.append(item)
+        if self._start or self._stop is not None:
+            raise VideoError(f"{self._path!r} has no picture in the part that was asked for")
+        raise VideoError(f"no picture of {self._path!r} can be decoded")
+
+    def _describe(self, size: int | tuple[int, int] | None) -> None:
+        first, stream = self._first, self.stream
+        height, width = Orientation.of(first).upright((first.height, first.width))
+        aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+        if Orientation.of(first).transposed:
+            aspect = 1 / aspect
+        if isinstance(size, tuple):
+            height, width, aspect = *size, Fraction(1)
+        elif size is not None:
+            # Even sides, since most encoders want them.
+            height, width = (side + side % 2 for side in fit_short_side((height, width), size))
+        if max(height * width, first.height * first.width) > LIMIT_PIXELS:
+            raise LimitError(f"{self._path!r} has frames beyond the limit of {LIMIT_PIXELS:,} pixels")
+        if min(height, width) < SMALLEST_SIDE:
+            raise VideoError(f"{self._path!r} has frames of less than {SMALLEST_SIDE} pixels a side; give a size")
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        colour = Colour.of(first)
+        self.clip = Clip((height, width), Fraction(rate), self._time_base, colour, aspect)
+        known = stream.frames if not self._start and self._stop is None else 0
+        self.frames = known or (round(self.seconds * rate) if self.seconds else None)
+        if colour.hdr:
+            self.notes.append("HDR brought to ordinary colours; what is brighter than paper is clipped")
+        if first.interlaced_frame:
+            self.notes.append("interlaced pictures are painted as they are stored")
+        if any(component.is_alpha for component in first.format.components):
+            self.notes.append("transparency is not kept")
+
+    # --- reading
+
+    @property
+    def _time_base(self) -> Fraction:
+        return self.stream.time_base or 1 / Fraction(self.stream.guessed_rate or 25)
+
+    def _decode(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
+        """Frames as they are decoded, and other packets with their times shifted, all within the cut."""
+        if self._start:
+            self._seek()
+        waiting = {stream.index for stream in self.container.streams if stream.type in ("video", "audio")}
+        for packet in self._demux():
+            if packet.stream_index == self.stream.index:
+                if packet.stream_index in waiting:
+                    for frame in self._decoded(packet):
+                        when = self._time_of(frame)
+                        if self._stop is not None and when >= self._stop:
+                            waiting.discard(self.stream.index)
+                            break
+                        if when >= self._start:
+                            yield frame
+                continue
+            due = self._note_time(packet)
+            if due is None:
+                continue
+            if self._stop is not None and due >= self._stop:
+                waiting.discard(packet.stream_index)
+                if not waiting or due >= self._stop + LATE_S:
+                    return
+            elif not self._start or due >= self._start:
+                shift = round((self._origin + self._start) / packet.time_base)
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
+                yield packet
+            if not waiting:
+                return
+
+    def _seek(self) -> None:
+        try:
+            self.container.seek(math.floor((self._origin + self._start) / self._time_base), stream=self.stream)
+        except av.error.FFmpegError:
+            return  # a file that cannot be wound: read from the beginning
+
+    def _demux(self) -> Iterator[av.Packet[Any]]:
+        packets = self.container.demux()
+        while True:
+            try:
+                with self._busy:
+                    if self._closed:
+                        return
+                    packet = next(packets)
+            except (StopIteration, av.error.EOFError):
+                return
+            except av.error.FFmpegError as error:
+                self._damage(f"the file cannot be read beyond {float(self._read_until):.1f} s ({error.strerror})")
+                return
+            self._note_time(packet)
+            yield packet
+
+    def _decoded(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
+        try:
+            with self._busy:
+                frames = [] if self._closed else packet.decode()
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError:
+            self._broken_packets += 1
+            return []
+        return [frame for frame in frames if isinstance(frame, av.VideoFrame)]
+
+    def _note_time(self, packet: av.Packet[Any]) -> Fraction | None:
+        """When a packet is due, in seconds from the beginning; None for the empty packet at the end."""
+        at = packet.pts if packet.pts is not None else packet.dts
+        if at is None or packet.time_base is None:
+            return None
+        when = at * packet.time_base - self._origin
+        self._read_until = max(self._read_until, when + (packet.duration or 0) * packet.time_base)
+        return when
+
+    def _time_of(self, frame: av.VideoFrame) -> Fraction:
+        """When a frame is shown, in seconds from the beginning; times that are missing or go back are mended."""
+        base = self._time_base
+        pts = frame.pts
+        if pts is None:
+            step = frame.duration or max(1, round(1 / (base * (self.stream.guessed_rate or 25))))
+            pts = 0 if self._last_pts is None else self._last_pts + step
+        elif self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1
+        frame.pts = self._last_pts = pts
+        return pts * base - self._origin
+
+    def _framed(self, frame: av.VideoFrame, to_pixels: ToPixels) -> Frame:
+        self._broken_frames += frame.is_corrupt
+        pts = (frame.pts or 0) - round((self._origin + self._start) / self._time_base)
+        return Frame(to_pixels(frame), pts, frame.duration or 0, float(pts * self._time_base))
+
+    # --- damage
+
+    def _damage(self, note: str) -> None:
+        self.damaged = True
+        self.notes.append(note)
+
+    def _sum_up(self) -> None:
+        if self._broken_packets:
+            self._damage(f"{self._broken_packets} pictures could not be decoded and are left out")
+        if self._broken_frames:
+            self._damage(f"{self._broken_frames} pictures are damaged")
+        whole = None if self._closed else self.container.duration
+        if self.damaged or whole is None or self._stop is not None:
+            return
+        expected = Fraction(whole, av.time_base)
+        if self._read_until < expected - Fraction(ENDED_EARLY_S):
+            self._damage(f"the file breaks off after {float(self._read_until):.1f} of {float(expected):.1f} s")
+
+
+def check_cut(start: float | None, stop: float | None) -> None:
+    """Refuse a cut that no video can have.
+
+    Raises:
+        ValueError: start or stop are negative, not finite, or the wrong way round.
+    """
+    for name, value in (("start", start), ("stop", stop)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be finite and not negative, got {value}")
+    if stop is not None and stop <= (start or 0):
+        raise ValueError(f"stop must lie after start, got {start or 0} and {stop}")
+
+
+def _open(path: str | Path) -> InputContainer:
+    name = str(path)
+    if not Path(path).exists():
+        raise VideoError(f"there is no file {name!r}")
+    if Path(path).is_dir():
+        raise VideoError(f"{name!r} is a folder, not a video")
+    try:
+        # The prefix keeps FFmpeg from taking a file's name for an address.
+        container = av.open(f"file:{name}", metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise VideoError(f"{name!r} may not be read") from error
+        raise VideoError(f"{name!r} is not a video that can be read") from error
+    if container.format.name.endswith("_pipe") or container.format.name in ("image2", "tty"):
+        container.close()
+        raise VideoError(f"{name!r} is a picture or a text, not a video")
+    return container
+
+
+def _video_stream(container: InputContainer, name: str) -> Any:
+    found = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not found:
+        raise VideoError(f"{name!r} has no pictures that move: there is no video stream in it")
+    if found[0].codec_context is None:
+        raise VideoError(f"the pictures of {name!r} are in a format that FFmpeg cannot decode")
+    return found[0]

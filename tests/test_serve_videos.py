@@ -1,0 +1,272 @@
+"""Videos over HTTP: a job, its progress, its result, and nothing left behind."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx2", reason="starlette's test client needs it")
+pytest.importorskip("av")
+pytest.importorskip("cv2")
+import av
+from starlette.testclient import TestClient
+
+from restyle.serve.app import create_app
+from restyle.serve.jobs import JobRunner
+from restyle.serve.limits import Limits
+
+
+def make_film(photo, frames=6, format="mp4", **options):
+    """A film of a photograph that moves a little, as a file's bytes."""
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=format, options=options) as film:
+        track = film.add_stream("mpeg4", rate=10)
+        track.height, track.width, track.pix_fmt = *photo.shape[:2], "yuv420p"
+        for number in range(frames):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(photo, number, 1)), format="rgb24")
+            film.mux(track.encode(picture))
+        film.mux(track.encode(None))
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def film(photo):
+    return make_film(photo)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Where the server's files go in this test."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def start(model, temporary):
+    clients = []
+
+    def start(limits=None):
+        clients.append(TestClient(create_app(model, limits)))
+        return clients[-1].__enter__()
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+    assert list(temporary.iterdir()) == []
+
+
+def post(client, film, **fields):
+    return client.post("/v1/videos", files={"content": film}, data={"style_id": "wave", **fields})
+
+
+def wait_for(client, reply, *states):
+    """The job, once it is in one of these states."""
+    assert reply.status_code == 202, reply.text
+    for _ in range(1200):
+        job = client.get(reply.headers["location"]).json()
+        if job["state"] in states:
+            return job
+        time.sleep(0.05)
+    raise AssertionError(job)
+
+
+def files_in(folder):
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+
+
+def test_a_video_becomes_a_job_and_then_a_video(start, film, photo, temporary):
+    client = start()
+    job = wait_for(client, post(client, film), "done", "failed")
+    assert (job["state"], job["frames_done"], job["detail"]) == ("done", 6, None)
+    reply = client.get(job["result"])
+    assert reply.headers["content-type"] == "video/mp4"
+    with av.open(io.BytesIO(reply.content)) as painted:
+        frames = [frame.to_ndarray(format="rgb24") for frame in painted.decode(video=0)]
+    assert len(frames) == 6
+    assert frames[0].shape == photo.shape
+    assert np.abs(frames[0].astype(int) - photo).mean() > 10
+    assert client.get(job["result"], headers={"Range": "bytes=0-9"}).content == reply.content[:10]
+    assert [path.name for path in files_in(temporary)] == ["painted.mp4"]
+    assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+    assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
+    assert files_in(temporary) == []
+
+
+def test_options_reach_the_video(start, film):
+    client = start()
+    job = wait_for(client, post(client, film, strength=0, size=48), "done", "failed")
+    with av.open(io.BytesIO(client.get(job["result"]).content)) as painted:
+        assert (painted.streams.video[0].height, painted.streams.video[0].width) == (48, 64)
+
+
+def test_progress_is_told_as_events(start, film):
+    client = start()
+    location = post(client, film).headers["location"]
+    with client.stream("GET", f"{location}/events") as reply:
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        told = [json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: ")]
+    assert told[-1]["state"] == "done"
+    assert told[-1]["frames_done"] == 6
+    assert [one["frames_done"] for one in told] == sorted(one["frames_done"] for one in told)
+
+
+@pytest.mark.parametrize(
+    ("file", "status"),
+    [
+        (b"", 415),
+        (b"not a video", 415),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 415),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", 415),
+        (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", 415),
+        (b"\0\0\0\x20ftypisom" + bytes(400), 415),
+        (b"\x1a\x45\xdf\xa3" + bytes(400), 415),
+    ],
+)
+def test_what_is_no_video_is_refused_at_once(start, file, status, temporary):
+    reply = post(start(), file)
+    assert reply.status_code == status, reply.text
+    assert str(temporary) not in reply.text
+    assert files_in(temporary) == []
+
+
+def test_a_playlist_cannot_make_the_server_read_its_own_files(start, film, tmp_path_factory):
+    secret = tmp_path_factory.mktemp("secret") / "film.ts"
+    with av.open(io.BytesIO(film)) as source, av.open(str(secret), "w", format="mpegts") as target:
+        track = target.add_stream("mpeg4", rate=10)
+        track.height, track.width, track.pix_fmt = 96, 128, "yuv420p"
+        for picture in source.decode(video=0):
+            target.mux(track.encode(picture))
+        target.mux(track.encode(None))
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n"
+    reply = post(start(), playlist.encode())
+    assert (reply.status_code, "known format" in reply.json()["detail"]) == (415, True)  # FFmpeg has not seen it
+
+
+def test_videos_are_bounded(start, film, photo, temporary):
+    client = start(Limits(video_frames=3))
+    assert "3" in post(client, film).json()["detail"]
+    client = start(Limits(video_pixels=1000))
+    assert post(client, film).status_code == 413
+    client = start(Limits(max_video_bytes=1000))
+    assert post(client, film).status_code == 413
+    assert files_in(temporary) == []
+    # A file that does not say how long it is: it is stopped when it has gone on for too long.
+    endless = make_film(photo, 8, "matroska", live="1")
+    client = start(Limits(video_frames=5))
+    job = wait_for(client, post(client, endless), "failed", "done")
+    assert (job["state"], job["status"], job["frames_done"]) == ("failed", 413, 6)
+    assert files_in(temporary) == []
+    client = start(Limits(video_s=0.001))
+    assert wait_for(client, post(client, film), "failed", "done")["status"] == 413
+
+
+def test_only_some_videos_wait_and_one_can_be_stopped(start, film, model, monkeypatch, temporary):
+    go_on, paint = threading.Event(), type(model).paint
+
+    def slow(*args, **options):
+        assert go_on.wait(60)
+        return paint(*args, **options)
+
+    monkeypatch.setattr(type(model), "paint", slow)
+    client = start(Limits(videos=2))
+    first, second = post(client, film), post(client, film)
+    wait_for(client, first, "running")
+    assert wait_for(client, second, "queued")["frames_done"] == 0
+    assert client.get(f"{second.headers['location']}/video").status_code == 409
+    third = post(client, film)
+    assert (third.status_code, int(third.headers["retry-after"]) > 0) == (503, True)
+    for job in (second, first):
+        assert client.delete(job.headers["location"]).status_code == 204
+    go_on.set()
+    for _ in range(600):
+        if not files_in(temporary):
+            break
+        time.sleep(0.05)
+    assert files_in(temporary) == []
+    assert wait_for(client, post(client, film), "done", "failed")["state"] == "done"
+
+
+def test_without_the_extra_it_says_what_to_install(start, film, monkeypatch):
+    client = start()
+    for name in [name for name in sys.modules if name.startswith("restyle.video")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "av", None)
+    reply = post(client, film)
+    assert (reply.status_code, "pip install 'restyle[video]'" in reply.json()["detail"]) == (501, True)
+
+
+def test_results_expire(temporary):
+    now = [0.0]
+    jobs = JobRunner(Limits(result_s=10), clock=lambda: now[0])
+    jobs.open()
+    job = jobs.prepare()
+    jobs.start(job, lambda source, result, report: result.write_bytes(b"painted") and ())
+    for _ in range(1000):
+        if job.ended is not None:
+            break
+        time.sleep(0.01)
+    now[0] = 9
+    assert jobs.find(job.id).result.read_bytes() == b"painted"
+    now[0] = 11
+    with pytest.raises(Exception, match="no longer"):
+        jobs.find(job.id)
+    assert not job.folder.exists()
+    jobs.close()
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_unknown_job_is_told_clearly(start):
+    for path in ("/v1/jobs/nothing", "/v1/jobs/nothing/events", "/v1/jobs/..%2F..%2Fetc/video"):
+        reply = start().get(path)
+        assert reply.status_code == 404
+        assert reply.headers["content-type"] == "application/problem+json"
+
+
+def run_server(folder):
+    """The command in a process, and its address."""
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    words = [sys.executable, "-m", "restyle", "serve", "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return process, re.search(r"http://\S+", process.stdout.readline())[0]
+
+
+def test_kill_9_in_the_middle_leaves_nothing_after_the_next_start(tmp_path, photo):
+    long = make_film(np.tile(photo, (4, 4, 1)), 400)
+    process, address = run_server(tmp_path)
+    neighbour, _ = run_server(tmp_path)
+    with process, neighbour:
+        try:
+            with httpx.Client(base_url=address, timeout=60) as client:
+                reply = post(client, long)
+                assert 0 < wait_for(client, reply, "running", "done")["frames_done"] + 1 < 400
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
+            assert files_in(tmp_path) != []
+            again, address = run_server(tmp_path)
+            with again:
+                try:
+                    lost = httpx.get(address + reply.headers["location"])
+                    assert files_in(tmp_path) == []
+                    assert len(list(tmp_path.iterdir())) == 2  # the new one's and the neighbour's, which lives
+                    assert (lost.status_code, "no job outlives" in lost.json()["detail"]) == (404, True)
+                    reply = httpx.post(f"{address}/v1/videos", files={"content": long}, data={"style_id": "wave"})
+                    assert reply.status_code == 202
+                    again.send_signal(signal.SIGTERM)
+                    again.wait(60)
+                finally:
+                    again.kill()
+        finally:
+            process.kill()
+            neighbour.terminate()
+            neighbour.wait(30)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,253 @@
+"""From file to file: the pipeline, styles over time, and the command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from clips import frame_times, packets, panned, write_clip
+from restyle.errors import VideoError
+from restyle.image import write_image
+from restyle.video.pipeline import Look, StyleTrack, ahead, paint, stylize_video
+from restyle.video.reader import Frame, VideoReader
+from restyle.video.writer import Encoding
+
+EXACT = Encoding(crf=1, pixel_format="yuv444p")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "in.mp4", panned(12), sound=0.48)
+
+
+def frames_of(path):
+    with VideoReader(path) as reader:
+        return [item.pixels for item in reader if isinstance(item, Frame)]
+
+
+def apart(one, other):
+    return np.abs(one.astype(int) - other).mean()
+
+
+# --- the pipeline
+
+
+def test_every_frame_is_painted_and_the_rest_is_kept(model, wave, clip, tmp_path):
+    said = []
+    outcome = stylize_video(
+        model, clip, tmp_path / "out.mp4", Look(wave, calm=0), encoding=EXACT, report=lambda *how: said.append(how)
+    )
+    assert (outcome.frames, outcome.size, outcome.notes, outcome.damaged) == (12, (64, 96), (), False)
+    assert said == [(i + 1, 12) for i in range(12)]
+    assert frame_times(clip) == frame_times(tmp_path / "out.mp4")
+    before, after = packets(clip, "audio"), packets(tmp_path / "out.mp4", "audio")
+    assert [data for _, data in before] == [data for _, data in after]
+    for content, painted in zip(frames_of(clip), frames_of(tmp_path / "out.mp4"), strict=True):
+        assert apart(painted, model.apply(content, wave)) < 4
+
+
+def test_strength_zero_gives_the_video_back(model, wave, clip, tmp_path):
+    stylize_video(model, clip, tmp_path / "out.mp4", Look(wave, 0), encoding=EXACT)
+    for content, painted in zip(frames_of(clip), frames_of(tmp_path / "out.mp4"), strict=True):
+        assert apart(content, painted) < 2
+
+
+def test_looks(model, wave, clip, tmp_path):
+    content = frames_of(clip)[5]
+    white = np.zeros((64, 96), np.uint8)
+    white[:, 48:] = 255
+    looks = {
+        "plain": Look(wave, calm=0),
+        "colors": Look(wave, calm=0, keep_colors="luminance"),
+        "mask": Look(wave, calm=0, mask=white),
+        "large": Look(wave, calm=0, work_size=32),
+        "calm": Look(wave),
+    }
+    found = {}
+    for name, look in looks.items():
+        stylize_video(model, clip, tmp_path / f"{name}.mp4", look, encoding=EXACT)
+        found[name] = frames_of(tmp_path / f"{name}.mp4")[5]
+    assert apart(found["plain"], model.apply(content, wave)) < 4
+    assert apart(found["colors"], model.apply(content, wave, keep_colors="luminance")) < 4
+    assert apart(found["large"], model.apply(content, wave, work_size=32)) < 4
+    assert apart(found["mask"][:, :44], content[:, :44]) < 4
+    assert apart(found["mask"][:, 52:], found["plain"][:, 52:]) < 4
+    assert apart(found["calm"], found["plain"]) > 1
+
+
+@pytest.mark.parametrize("options", [{"calm": -0.1}, {"calm": 1.1}, {"calm": float("nan")}, {"strength": 3}])
+def test_looks_that_cannot_be(wave, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Look(wave, **options)
+
+
+def test_a_style_becomes_another(model, wave, mosaic):
+    track = StyleTrack([(4, mosaic), (2, wave)])
+    assert track.at(0) == track.at(2) == wave
+    assert track.at(4) == track.at(9) == mosaic
+    assert track.at(2.5).vector == pytest.approx(0.75 * wave.vector + 0.25 * mosaic.vector, abs=1e-5)
+    for keys in ([], [(1, wave), (1, mosaic)], [(-1, wave)], [(float("nan"), wave)]):
+        with pytest.raises(ValueError, match="styles need times"):
+            StyleTrack(keys)
+
+
+@pytest.mark.parametrize("stage", ["read", "paint", "write"])
+def test_an_error_in_any_stage_ends_all(model, wave, clip, tmp_path, monkeypatch, stage):
+    class Broken(Exception):
+        pass
+
+    def fail(*_, **__):
+        raise Broken
+
+    where = {
+        "read": "restyle.video.reader.VideoReader._framed",
+        "paint": "restyle.stylizer.Stylizer.paint",
+        "write": "restyle.video.writer.ToFrame.__call__",
+    }
+    monkeypatch.setattr(where[stage], fail)
+    before = threading.active_count()
+    with pytest.raises(Broken):
+        stylize_video(model, clip, tmp_path / "out.mp4", Look(wave))
+    assert threading.active_count() == before
+    assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+def test_stages_stop_when_nobody_listens_any_more(model, wave):
+    produced = []
+
+    def endless():
+        for i in range(10_000):
+            produced.append(i)
+            yield Frame(np.full((16, 16, 3), i % 256, np.uint8), i, 1, i / 25)
+
+    before = threading.active_count()
+    painted = paint(endless(), model, Look(wave))
+    next(painted)
+    painted.close()
+    assert threading.active_count() == before
+    made = len(produced)
+    assert made < 40  # queues are short, so memory is bounded
+    time.sleep(0.2)
+    assert len(produced) == made
+
+
+def test_ahead_keeps_the_order_and_hands_errors_on():
+    def numbers():
+        yield from range(50)
+        raise ValueError("the source is dry")
+
+    taken = []
+    with pytest.raises(ValueError, match="the source is dry"):
+        for number in ahead(numbers(), 2):
+            taken.append(number)
+    assert taken == list(range(50))
+
+
+# --- the command
+
+
+def test_video_paints_a_file(run, clip, tmp_path):
+    code, out, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", "--threads", 1)
+    assert (code, err) == (0, "")
+    assert "96 x 64  12 frames" in out
+    assert len(frames_of(tmp_path / "out.mp4")) == 12
+    code, _, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4")
+    assert code == 3
+    assert "exists already" in err
+    code, out, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", "--overwrite", "-q")
+    assert (code, out, err) == (0, "", "")
+
+
+def test_video_options_arrive(run, clip, tmp_path):
+    write_image(tmp_path / "mask.png", np.zeros((64, 96, 3), np.uint8))
+    words = ["video", clip, "--style", "wave@0.1s", "--style", "mosaic:2@0:00:00.2", "--style", "ink@.2"]
+    words += ["-o", tmp_path / "out.mkv", "--from", "0.08", "--to", "0:00.4s", "--size", "80", "--strength", 0.5]
+    words += ["--mask", f"not:{tmp_path / 'mask.png'}", "--keep-colors", "histogram:0.5", "--work-size", 24]
+    words += ["--codec", "hevc", "--crf", 12, "--preset", "ultrafast", "--encoder-option", "g=3", "--sound", "drop"]
+    words += ["--style-size", 256, "--style-crop", "center", "--pixel-format", "yuv444p", "--calm", 0.3, "--json"]
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    expected = {"frames": 8, "height": 80, "width": 120, "encoder": "libx265", "calm": 0.3, "damaged": False}
+    assert {key: document[key] for key in expected} == expected
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("hevc", "yuv444p")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--from", "soon"], 2, "'soon' is no time"),
+        (["--from", "2", "--to", "1"], 2, "stop must lie after start"),
+        (["--from", "99"], 3, "no picture in the part"),
+        (["--calm", "2"], 2, "--calm"),
+        (["--codec", "h265x"], 2, "no video encoder is called 'h265x'"),
+        (["--encoder-option", "fast"], 2, "'fast' is not NAME=VALUE"),
+        (["--crf", "20", "--codec", "mpeg4"], 2, "the encoder mpeg4 has no option 'crf'"),
+        (["--sound", "loud"], 2, "sound must be one of copy, drop"),
+        (["--style", "wavy"], 2, "is called 'wavy'"),
+        (["--mask", "none.png"], 3, "none.png"),
+        (["--size", "8"], 3, "less than 16 pixels"),
+        (["-o", "out.xyz"], 2, "no video format is called '.xyz'"),
+        (["--device", "npu"], 5, "npu"),
+    ],
+)
+def test_video_usage(run, clip, tmp_path, words, code, sentence):
+    got, out, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", *words)
+    assert got == code, err
+    assert sentence in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in out + err
+    assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+def test_video_tells_of_damage_and_keeps_the_rest(run, tmp_path):
+    write_clip(tmp_path / "in.mkv", panned(30), sound=1.2)
+    data = (tmp_path / "in.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    code, out, err = run("video", tmp_path / "cut.mkv", "--style", "wave", "-o", tmp_path / "out.mkv", "--json")
+    assert (code, err) == (3, "")
+    document = json.loads(out)
+    assert document["damaged"]
+    assert document["notes"]
+    assert len(frames_of(tmp_path / "out.mkv")) == document["frames"] > 5
+
+
+def test_files_that_are_no_videos(run, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    for name, sentence in (("empty.mp4", "is not a video that can be read"), ("none.mp4", "there is no file")):
+        code, out, err = run("video", tmp_path / name, "--style", "wave", "-o", tmp_path / "out.mp4", "--json")
+        assert code == 3
+        assert sentence in err
+        assert json.loads(out)["error"]["kind"] == VideoError.__name__
+
+
+def test_a_missing_extra_says_how_to_install_it(run, clip, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name in [name for name in sys.modules if name.startswith("restyle.video.")]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4")
+    assert code == 7
+    assert "pip install 'restyle[video]'" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path):
+    write_clip(tmp_path / "in.mp4", panned(2) * 300)
+    command = [sys.executable, "-m", "restyle", "video", "in.mp4", "--style", "wave", "-o", "out.mp4"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 60
+        while not list(Path(tmp_path).glob(".restyle-*")) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert "Traceback" not in process.stderr.read()
+    assert os.listdir(tmp_path) == ["in.mp4"]

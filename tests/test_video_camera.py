@@ -1,0 +1,262 @@
+"""Live pictures: the newest wins, lost sources come back, and what was recorded can be played."""
+
+import http.client
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips import panned, write_clip
+from restyle.errors import VideoError
+from restyle.video.camera import Camera, Pace, Shot, StyleSwitch, paint_live
+from restyle.video.outlets import MjpegPage, RawFrames, Recording
+from restyle.video.reader import Frame, VideoReader
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "in.mp4", panned(10), rate=50)
+
+
+class Stills:
+    """A camera that is as fast as its script says."""
+
+    def __init__(self, count, given_while_painting):
+        self.number, self.count, self.step = 1, count, given_while_painting
+        self.seen = []
+
+    def newest(self, after):
+        if after >= self.count:
+            return None
+        shot = Shot(np.full((32, 48, 3), self.number % 256, np.uint8), self.number, time.monotonic())
+        self.seen.append(self.number)
+        self.number = min(self.count, self.number + self.step)
+        return shot
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_the_newest_picture_wins(model, wave):
+    camera = Stills(20, given_while_painting=3)
+    painted = list(paint_live(camera, model, StyleSwitch([wave]), calm=0))
+    assert camera.seen == [1, 4, 7, 10, 13, 16, 19, 20]
+    assert [one.skipped for one in painted] == [0, 2, 2, 2, 2, 2, 2, 0]
+
+
+def test_a_slow_reader_sees_no_old_pictures(clip):
+    with Camera(str(clip)) as camera:
+        first = camera.newest()
+        time.sleep(0.3)
+        now = camera.newest(first.number)
+        assert now.number > first.number + 5
+        assert time.monotonic() - now.taken < 0.15
+
+
+def test_a_file_is_played_over_and_over(clip):
+    with Camera(str(clip), size=32, mirror=True) as camera:
+        number, shots = 0, []
+        for _ in range(25):
+            shots.append(camera.newest(number))
+            number = shots[-1].number
+    assert number > 20  # the file has ten pictures
+    assert shots[0].pixels.shape == (32, 48, 3)
+    with VideoReader(clip, size=32) as reader:
+        frames = [item.pixels[:, ::-1].astype(int) for item in reader if isinstance(item, Frame)]
+    assert min(np.abs(shots[0].pixels - one).mean() for one in frames) < 2
+
+
+def test_cameras_that_are_not_there(tmp_path):
+    (tmp_path / "text.mp4").write_text("no video")
+    for source in (str(tmp_path / "text.mp4"), "97", "gopher://x/y", "nothing.mp4", f"tcp://127.0.0.1:{free_port()}"):
+        with pytest.raises(VideoError, match="gives no picture"):
+            Camera(source)
+
+
+def test_a_stream_that_dies_is_asked_again(tmp_path):
+    write_clip(tmp_path / "in.mkv", panned(6))
+    data, asked, said = (tmp_path / "in.mkv").read_bytes(), [], []
+
+    class Stream(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if len(asked) == 2:
+                self.send_error(503)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stream)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with Camera(f"http://127.0.0.1:{server.server_address[1]}/x.mkv", tell=said.append) as camera:
+            number = 0
+            while number < 12:
+                number = camera.newest(number).number
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert len(asked) >= 3
+    assert "trying again" in said[0]
+    assert "trying again" in said[1]
+    assert "is back" in said[2]
+
+
+def test_the_next_style_is_there_after_half_a_second(wave, mosaic):
+    switch = StyleSwitch([wave, mosaic])
+    assert switch.at(10) == wave
+    assert switch.next(10) == 1
+    assert switch.at(10.25).vector == pytest.approx((wave.vector + mosaic.vector) / 2, abs=1e-5)
+    assert switch.at(10.5) == mosaic
+    assert switch.next(10.75) == 0
+    assert switch.next(10.9) == 1  # in the middle: from what is seen now
+    assert switch.at(10.9) != mosaic
+    assert switch.at(11.4) == mosaic
+    with pytest.raises(ValueError, match="at least one style"):
+        StyleSwitch([])
+
+
+def test_pace_finds_a_size_and_stays():
+    for speed in (8e-7, 2e-8):  # seconds a pixel
+        pace, sides = Pace(25, 720), []
+        for _ in range(40):
+            pace.took(speed * pace.side * pace.side * 16 / 9)
+            sides.append(pace.side)
+        assert len(set(sides[-10:])) == 1
+        seconds = speed * pace.side**2 * 16 / 9
+        assert seconds < 1 / 25
+        assert pace.side == 720 or seconds > 0.6 / 25
+    unasked = Pace(None, 720)
+    unasked.took(9)
+    assert unasked.side == 720
+
+
+def test_pictures_are_painted_smaller_but_shown_as_large(model, wave):
+    painted = list(paint_live(Stills(4, 1), model, StyleSwitch([wave]), calm=0.5, rate=1e6))
+    assert {one.pixels.shape for one in painted} == {(32, 48, 3)}
+    frames = [np.zeros((256, 256, 3), np.uint8)] * 3
+
+    class Large(Stills):
+        def newest(self, after):
+            return None if after >= len(frames) else Shot(frames[after], after + 1, time.monotonic())
+
+    sides = [one.side for one in paint_live(Large(3, 1), model, StyleSwitch([wave]), rate=1e6)]
+    assert sides[0] == 256 > sides[1] >= sides[2] >= 128
+
+
+def test_the_page_shows_the_newest_picture_and_asks_for_the_next_style():
+    pressed = []
+    page = MjpegPage(0, lambda: pressed.append(1))
+    try:
+        ask = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
+        ask.request("GET", "/")
+        assert b"/stream" in ask.getresponse().read()
+        ask.request("POST", "/next")
+        assert ask.getresponse().status == 204
+        assert pressed == [1]
+        for how in (
+            ("GET", "/etc/passwd", {}),
+            ("GET", "/", {"Host": "evil.example"}),
+            ("POST", "/next", {"Host": "x"}),
+        ):
+            stranger = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
+            stranger.request(how[0], how[1], headers=how[2])
+            assert stranger.getresponse().status == 404
+        assert pressed == [1]
+        watch = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
+        watch.request("GET", "/stream")
+        response = watch.getresponse()
+        red = np.zeros((32, 48, 3), np.uint8)
+        red[:, :, 0] = 200
+        stop = threading.Event()
+
+        def show():
+            while not stop.wait(0.02):
+                page.write(red)
+
+        shower = threading.Thread(target=show)
+        shower.start()
+        try:
+            head = b"".join(itertools.takewhile(lambda line: line != b"\r\n", iter(response.readline, b"")))
+            picture = response.read(int(re.search(rb"Content-Length: (\d+)", head)[1]))
+        finally:
+            stop.set()
+            shower.join()
+        pixels = np.asarray(Image.open(BytesIO(picture)))
+        assert np.abs(pixels.astype(int) - red).max() < 12  # red, not blue
+        watch.close()
+        with pytest.raises(VideoError, match=f"port {page.port}"):
+            MjpegPage(page.port, print)
+    finally:
+        page.close()
+
+
+def test_raw_pictures_and_recordings(tmp_path):
+    frames = panned(5)
+    stream = BytesIO()
+    raw, film = RawFrames(stream), Recording(tmp_path / "film.mp4", (64, 96))
+    for pixels in frames:
+        raw.write(pixels[:, ::-1])
+        film.write(pixels)
+    film.close()
+    assert stream.getvalue() == b"".join(one[:, ::-1].tobytes() for one in frames)
+    with VideoReader(tmp_path / "film.mp4") as reader:
+        shown = [item.pixels for item in reader if isinstance(item, Frame)]
+    assert len(shown) == 5
+    assert np.abs(shown[0].astype(int) - frames[0]).mean() < 12
+
+
+def test_camera_command(run, clip, tmp_path):
+    words = ["camera", clip, "--style", "wave", "--output", "none", "--record", tmp_path / "film.mp4", "--calm", 0]
+    code, out, err = run(*words, "--seconds", 0.5, "--size", 48, "--mirror", "--fps", 10, "--threads", 1)
+    assert (code, out, err) == (0, "", "")
+    with VideoReader(tmp_path / "film.mp4") as reader:
+        shown = [item.pixels for item in reader if isinstance(item, Frame)]
+    assert len(shown) > 1
+    assert shown[0].shape == (48, 72, 3)
+    for wrong, code, sentence in (
+        (["--output", "window"], 2, "'window' is none of page, stdout, none"),
+        (["--record", tmp_path / "film.mp4"], 3, "exists already"),
+        (["--style", "wavy"], 2, "is called 'wavy'"),
+    ):
+        got, _, err = run("camera", clip, "--style", "wave", *wrong)
+        assert got == code
+        assert sentence in " ".join(err.replace("│", " ").split())
+    code, _, err = run("camera", "97", "--style", "wave")
+    assert code == 3
+    assert "the camera '97' gives no picture" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_ctrl_c_finishes_the_recording(clip, tmp_path):
+    command = [sys.executable, "-m", "restyle", "camera", str(clip), "--style", "wave", "-o", "stdout"]
+    command += ["--record", "film.mkv", "-q"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for _ in range(3):
+            assert len(process.stdout.read(64 * 96 * 3)) == 64 * 96 * 3
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert sorted(os.listdir(tmp_path)) == ["film.mkv", "in.mp4"]
+    with VideoReader(tmp_path / "film.mkv") as reader:
+        assert sum(isinstance(item, Frame) for item in reader) >= 3
