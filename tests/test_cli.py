@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -398,6 +399,15 @@ def test_an_interruption_ends_with_130_and_leaves_nothing(run, photo_file, tmp_p
     monkeypatch.setattr(pipeline, "write_image", interrupted)
     assert run("image", photo_file, "--style", "wave", "-o", tmp_path / "o.png")[0] == 130
     assert not (tmp_path / "o.png").exists()
+
+
+def test_names_that_the_terminal_cannot_show_stop_nothing(photo, tmp_path):
+    write_image(tmp_path / "雪.png", photo)
+    command = [sys.executable, "-m", "restyle", "image", "雪.png", "--style", "wave", "-o", "ü.png"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert b"\\xfc.png" in done.stdout
+    assert (tmp_path / "ü.png").exists()
 
 
 def test_commands_and_settings_have_the_same_defaults():

@@ -7,8 +7,8 @@ from restyle import Region, ShapeError, gallery, read_image
 from restyle.controls.colors import LUMA, WAYS, keep_colors, parse_keep_colors
 from restyle.controls.detail import enlarge
 from restyle.controls.masks import lay_over, read_mask
+from restyle.controls.window import style_window
 from restyle.image import resize
-from restyle.stylizer import _style_window
 
 
 def muted(seed, size=(60, 80)):
@@ -185,6 +185,9 @@ def test_enlarging_brings_back_what_is_a_change_of_colours_only(photo):
         for picture in (enlarge(painted, small, large), resize(painted, large.shape[:2]))
     )
     assert error < 0.4 * plain
+    rough = painted.copy()
+    rough[::2] = 255 - rough[::2]  # a painting that no map of colours explains is smoothed, neither doubled nor lost
+    assert abs(enlarge(rough, small, large).mean() - rough.mean()) < 2
     assert np.abs(enlarge(np.full_like(small, 99), small, large).astype(int) - 99).max() <= 1
 
 
@@ -216,12 +219,12 @@ def test_work_size_paints_small_and_keeps_the_size(model, wave, photo):
 
 def test_style_pictures_are_cropped_scaled_and_repeated():
     painting = muted(3, (100, 160))
-    assert _style_window(painting, 200, None, 0).shape == (200, 320, 3)
-    assert (_style_window(painting, 100, "center", 0) == painting[:, 30:130]).all()
-    windows = [_style_window(painting, 100, "random", seed) for seed in (1, 1, 2)]
+    assert style_window(painting, 200, None, 0).shape == (200, 320, 3)
+    assert (style_window(painting, 100, "center", 0) == painting[:, 30:130]).all()
+    windows = [style_window(painting, 100, "random", seed) for seed in (1, 1, 2)]
     assert (windows[0] == windows[1]).all()
     assert (windows[0] != windows[2]).any()
-    tiled = _style_window(painting, 400, None, 0)  # 100 would have to be blown up four times: three of it instead
+    tiled = style_window(painting, 400, None, 0)  # 100 would have to be blown up four times: three of it instead
     assert min(tiled.shape[:2]) == 400
     once = resize(painting, (134, 214))
     assert np.abs(resize(tiled, (402, 642))[:134, :214].astype(int) - once).mean() < 4

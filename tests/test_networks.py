@@ -305,6 +305,7 @@ def test_the_grain_is_soft_even_and_fits_together_at_its_edges():
     torch.testing.assert_close(grain.square().mean((1, 2)), torch.ones(len(grain)))
     inside = grain.diff(dim=2).square().mean((1, 2))
     across_the_edge = (grain[:, :, 0] - grain[:, :, -1]).square().mean(1)
-    assert (inside < 1.0).all()  # of numbers that know nothing of their neighbours it would be 2
+    hard, *soft = inside[:4].tolist()
+    assert 1.8 < hard < 2.2  # numbers that know nothing of their neighbours
+    assert 1.0 > soft[0] > 2 * soft[1] > 4 * soft[2]
     assert (across_the_edge < 2 * inside).all()
-    assert inside.min() < 0.3 * inside.max()  # strokes of several sizes

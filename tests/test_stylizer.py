@@ -223,6 +223,13 @@ def test_statistics_put_together_from_pieces_are_nearly_those_of_the_whole(model
         assert np.abs(steps[0] - steps[1]).mean() < 1
 
 
+def test_thin_pictures_are_tiled_too(model, wave):
+    thin = np.random.default_rng(0).integers(0, 255, (5, 700, 3), dtype=np.uint8)
+    whole, tiled = (model.apply(thin, wave, tile=side) for side in (0, 256))
+    assert tiled.shape == thin.shape
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+
+
 def test_tiles_are_taken_when_a_picture_is_large(model, wave, castle, monkeypatch):
     calls = []
     real = model._painter.run

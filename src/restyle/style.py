@@ -62,7 +62,7 @@ class Style:
             raise ValueError(
                 f"mix needs one weight for each style, got {len(styles)} styles and {len(weights)} weights"
             )
-        if not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights):
+        if not all(math.isfinite(w) and w >= 0 for w in [*weights, sum(weights)]) or not sum(weights):
             raise ValueError(f"weights must be finite, not negative and not all zero, got {weights}")
         if len({style.model for style in styles}) > 1:
             raise ValueError(f"styles of different models cannot be mixed: {sorted({s.model for s in styles})}")

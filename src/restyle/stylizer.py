@@ -24,7 +24,8 @@ from restyle.controls.colors import keep_colors as keep_colors_of
 from restyle.controls.colors import parse_keep_colors
 from restyle.controls.detail import enlarge
 from restyle.controls.masks import Region as Region
-from restyle.controls.masks import lay_over, read_mask
+from restyle.controls.masks import put_together
+from restyle.controls.window import style_window
 from restyle.errors import ModelFileError, ShapeError
 from restyle.image import fit_short_side, lay_on_white, resize, to_pil, to_pixels
 from restyle.runtime import Graph, open_graph
@@ -137,8 +138,8 @@ class Stylizer:
             ImageError: the picture cannot be read.
             ValueError: a size outside ``STYLE_SIDES``, or another word for crop.
         """
-        check_options(style_size=size, style_crop=crop)
-        pixels = _style_window(lay_on_white(to_pixels(painting)), size, crop, seed)
+        check_options(style_size=size, style_crop=crop, seed=seed)
+        pixels = style_window(lay_on_white(to_pixels(painting)), size, crop, seed)
         return self._cached(pixels) if cache else self._encode(pixels)
 
     def _encode(self, pixels: NDArray[np.uint8]) -> Style:
@@ -228,7 +229,7 @@ class Stylizer:
             ValueError: as for ``apply``, or the numbers of pictures, styles, strengths and masks differ.
         """
         styles = [style] * len(photos) if isinstance(style, Style) else list(style)
-        strengths = list(strength) if isinstance(strength, Sequence) else [float(strength)] * len(photos)
+        strengths = [float(strength)] * len(photos) if np.ndim(strength) == 0 else list(strength)  # type: ignore[arg-type]
         wanted_masks = [None] * len(photos) if masks is None else list(masks)
         for one in [*styles, *(region.style for region in regions if region.style is not None)]:
             self._check_style(one)
@@ -263,7 +264,7 @@ class Stylizer:
                 if painted is not None:
                     painted = keep_colors_of(painted, picture[:, :, :3], keep_colors)
                 finished.append((layer.mask, painted))
-            results.append(_put_together(picture, finished))
+            results.append(put_together(picture, finished))
         return results
 
     def paint(
@@ -338,7 +339,7 @@ class Stylizer:
 
     def _paint_tiles(self, job: Job, tile: int) -> NDArray[np.uint8]:
         """One large picture: first the statistics of the whole, then every tile with these."""
-        content = job.content[None, :, :, :3]
+        content = _extended(job.content)[None]
         height, width = content.shape[1:3]
         inputs = self._inputs(content, job.style[None], [job.strength])
         # ONNX Runtime computes the whole graph even for them, so there the pieces must be as small as the tiles.
@@ -353,7 +354,7 @@ class Stylizer:
         for one in sorted(tiles, key=lambda one: one.shape):
             piece = self._painter.run({**inputs, "content": content[:, *one.outer]}, only="stylized")["stylized"]
             painted[one.inner] = piece[0, *one.kept]
-        return painted
+        return painted[: job.content.shape[0], : job.content.shape[1]]
 
     def _check_style(self, style: object) -> None:
         if not isinstance(style, Style):
@@ -404,6 +405,7 @@ def check_options(
     tile: int | None = None,
     style_size: int = STYLE_SIDE,
     style_crop: str | None = None,
+    seed: int = 0,
 ) -> None:
     """Refuse options that no picture can be painted with.
 
@@ -421,6 +423,8 @@ def check_options(
         raise ValueError(f"style_size must lie between {STYLE_SIDES[0]} and {STYLE_SIDES[1]}, got {style_size}")
     if style_crop not in (None, "center", "random"):
         raise ValueError(f"style_crop must be center or random, got {style_crop!r}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
 
 
 def cache_folder() -> Path:
@@ -447,48 +451,10 @@ class Job:
     name: tuple[int, int]
 
 
-def _style_window(pixels: NDArray[np.uint8], size: int, crop: str | None, seed: int) -> NDArray[np.uint8]:
-    """What the style encoder is shown of a style picture (H, W, 3)."""
-    height, width = pixels.shape[:2]
-    if crop:
-        side = min(height, width)
-        generator = np.random.default_rng(seed)
-        top, left = (
-            (length - side) // 2 if crop == "center" else generator.integers(length - side + 1)
-            for length in (height, width)
-        )
-        pixels = pixels[top : top + side, left : left + side]
-    repeats = size // (2 * min(pixels.shape[:2]))
-    if repeats:  # blown up twice at most, then repeated
-        shown = fit_short_side(pixels.shape[:2], -(-size // (repeats + 1)))
-        pixels = resize(pixels, shown)
-        pixels = np.pad(pixels, [(0, repeats * shown[0]), (0, repeats * shown[1]), (0, 0)], mode="symmetric")
-    fitted = fit_short_side(pixels.shape[:2], size)
-    # Beyond 4:1 a style is squeezed: a banner must not become a picture of a million pixels.
-    return resize(pixels, (min(fitted[0], 4 * size), min(fitted[1], 4 * size)))
-
-
 def _at_work_size(pixels: NDArray[np.uint8], work_size: int | None) -> NDArray[np.uint8]:
     if work_size is None or work_size >= min(pixels.shape[:2]):
         return pixels
     return resize(pixels, fit_short_side(pixels.shape[:2], work_size))
-
-
-def _put_together(
-    photo: NDArray[np.uint8], layers: Sequence[tuple[ImageLike | None, NDArray[np.uint8] | None]]
-) -> NDArray[np.uint8]:
-    """The photograph under layers of (mask, painting); None as painting = the photograph again."""
-    colours = photo[:, :, :3]
-    result = None
-    for mask, painted in layers:
-        if mask is None:
-            result = painted
-        else:
-            result = colours.copy() if result is None else result
-            lay_over(result, colours if painted is None else painted, read_mask(mask, photo.shape[:2]))
-    if result is None:
-        return photo.copy()
-    return result if photo.shape[2] == 3 else np.dstack([result, photo[:, :, 3]])
 
 
 def _extended(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

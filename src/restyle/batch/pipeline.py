@@ -239,8 +239,8 @@ class _Reader:
         size = self._wanted(picture.pixels.shape[:2])
         if size != picture.pixels.shape[:2]:
             picture = replace(picture, pixels=resize(picture.pixels, size))
-        mask = _read_mask(job.mask, size) if job.mask else None
-        regions = tuple(Region(_read_mask(one.mask, size), one.style, one.strength) for one in job.regions)
+        mask = _read_mask(job.mask, size, self._limit) if job.mask else None
+        regions = tuple(Region(_read_mask(one.mask, size, self._limit), one.style, one.strength) for one in job.regions)
         return _Read(picture, mask, regions, time.perf_counter() - started)
 
     def _wanted(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -252,8 +252,9 @@ class _Reader:
         return height, width
 
 
-def _read_mask(mask: MaskFile, size: tuple[int, int]) -> NDArray[np.uint8]:
-    return read_mask(mask.path, size, inverse=mask.inverse, feather=mask.feather)
+def _read_mask(mask: MaskFile, size: tuple[int, int], limit_pixels: int) -> NDArray[np.uint8]:
+    pixels = read_image(mask.path, limit_pixels=limit_pixels).pixels
+    return read_mask(pixels, size, inverse=mask.inverse, feather=mask.feather)
 
 
 def _batches(jobs: Iterable[Job], reader: _Reader, together: int) -> Iterator[_Batch]:

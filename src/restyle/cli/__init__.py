@@ -5,6 +5,7 @@ A command imports its room only when it runs, so that ``restyle --help`` needs n
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from typing import Annotated
@@ -57,6 +58,9 @@ def main() -> None:
     """Entry point of the ``restyle`` command: every foreseen error becomes one sentence and an exit code."""
     # Pillow warns of damaged metadata in words for programmers; what matters to a user comes as a note or an error.
     warnings.filterwarnings("ignore", module="PIL")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name that the terminal cannot show is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +92,30 @@ def lay_over(under: Pixels, over: Pixels, mask: Mask) -> None:
         weight = mask[rows, :, None].astype(np.uint32)
         # The sum reaches 65152; adding half of 255 before the division rounds.
         under[rows] = (over[rows] * weight + under[rows] * (255 - weight) + 127) // 255
+
+
+def put_together(photo: Pixels, layers: Sequence[tuple[ImageLike | None, Pixels | None]]) -> Pixels:
+    """The photograph under its paintings.
+
+    Args:
+        photo: (H, W, 3 or 4) uint8; alpha is kept.
+        layers: One after the other, a mask of any size (None = everywhere) and a painting (H, W, 3) (None = the
+            photograph again).
+
+    Returns:
+        (H, W, 3 or 4) uint8.
+    """
+    colours = photo[:, :, :3]
+    result = None
+    for mask, painted in layers:
+        if mask is None:
+            result = painted
+        else:
+            result = colours.copy() if result is None else result
+            lay_over(result, colours if painted is None else painted, read_mask(mask, photo.shape[:2]))
+    if result is None:
+        return photo.copy()
+    return result if photo.shape[2] == 3 else np.dstack([result, photo[:, :, 3]])
 
 
 def _is_grey(pixels: Pixels) -> bool:

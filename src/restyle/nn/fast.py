@@ -34,12 +34,8 @@ class FastStylizer(Stylizer):
 
     MARGIN = 8  # pixels, one cell at 1/8 of the size: as far as the zero padding of either way reaches
     PERIOD = 32  # cells after which the grain repeats
-    SOFTNESS = (
-        0.7,
-        1.0,
-        1.4,
-        2.0,
-    )  # of the grain, in cells: strokes of several sizes; unsoftened, they came out as blocks
+    # Of the grain, in cells. Hard numbers alone come out as blocks; soft ones alone leave room for a lattice.
+    SOFTNESS = (0.0, 0.7, 1.2, 2.0)
 
     def __init__(
         self,
