@@ -321,6 +321,23 @@ def test_what_only_the_server_can_read_is_painted_too(open_page, tmp_path, castl
     assert painted(page).shape[2] == 3
 
 
+def test_a_sentence_outlives_a_painting_that_ends_meanwhile(open_page, tmp_path, photo_file):
+    page = open_page(allow=["415"])
+    page.set_input_files("#photo-file", photo_file)
+    painted(page)
+    held = []
+    page.route("**/v1/images", lambda route: route.continue_() if held else held.append(route))
+    page.get_by_text("Broad").click()
+    (tmp_path / "notes.jpg").write_bytes(b"these are no pixels")
+    page.set_input_files("#photo-file-again", tmp_path / "notes.jpg")
+    expect(page.get_by_role("alert")).to_contain_text("it is not a picture")
+    expect(page.locator("#full-size")).to_contain_text("300")
+    with page.expect_response("**/v1/images"):
+        held[0].continue_()
+    expect(page.locator("#busy")).to_be_hidden()
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
 def test_a_token_is_asked_for(open_page, photo_file):
     page = open_page(tokens=[TOKEN], allow=["401"])
     page.get_by_label("Token", exact=True).fill(TOKEN)
@@ -331,6 +348,36 @@ def test_a_token_is_asked_for(open_page, photo_file):
     page.get_by_role("tab", name="Camera").click()
     page.get_by_role("button", name="Start the camera").click()
     expect(page.locator("#camera-rate")).to_contain_text("fps", timeout=20_000)
+
+
+def test_a_token_may_be_wrong_or_refused(open_page):
+    page = open_page(tokens=[TOKEN], allow=["401"])
+    page.get_by_label("Token", exact=True).fill("guessed-but-not-the-token")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", name="The server does not know this token")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#message")).to_contain_text("This server wants a token.")
+    expect(page.locator("#token-dialog")).to_be_hidden()
+
+
+def test_a_camera_that_opens_after_the_user_has_gone_on_is_closed(open_page):
+    page = open_page()
+    page.evaluate("""() => {
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+            window.stream = await open(wanted);
+            document.title = "asking";
+            await new Promise((resolve) => { window.allow = resolve; });
+            return window.stream;
+        };
+    }""")
+    page.get_by_role("tab", name="Camera").click()
+    page.get_by_role("button", name="Start the camera").click()
+    expect(page).to_have_title("asking")
+    page.get_by_role("tab", name="Photo").click()
+    page.evaluate("window.allow()")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.stream.getTracks().map((track) => track.readyState)") == ["ended"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

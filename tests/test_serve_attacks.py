@@ -428,6 +428,12 @@ def test_live_is_closed_to_other_sites_and_without_a_token(start, content):
             with pytest.raises(WebSocketDisconnect) as closed:
                 socket.receive_json()
             assert closed.value.code == 1008
+    for message in ({"text": "{}"}, {"text": "x" * 20_000}, {"bytes": frame(1, content)}):  # nor may it hold a place
+        with client.websocket_connect("/v1/live") as socket:
+            socket.send({"type": "websocket.receive", **message})
+            with pytest.raises(WebSocketDisconnect) as closed:
+                socket.receive_json()
+            assert closed.value.code == 1008
     with client.websocket_connect("/v1/live") as socket:
         socket.send_json({**SETTINGS, "token": TOKEN})
         assert socket.receive_json()["ok"]

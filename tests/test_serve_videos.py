@@ -152,6 +152,23 @@ def test_a_playlist_cannot_make_the_server_read_its_own_files(start, film, tmp_p
     assert (reply.status_code, "known format" in reply.json()["detail"]) == (415, True)  # FFmpeg has not seen it
 
 
+def test_a_client_that_leaves_before_it_is_told_the_job_leaves_nothing(start, film, temporary, monkeypatch):
+    async def gone(request):
+        return True
+
+    client = start()
+    monkeypatch.setattr("starlette.requests.Request.is_disconnected", gone)
+    assert post(client, film).status_code == 400
+    assert [path.name for path in temporary.glob("*/*")] == ["lock"]
+
+
+def test_calm_is_what_the_command_line_takes(start):
+    from restyle.video.temporal import CALM
+
+    schemas = start().get("/openapi.json").json()["components"]["schemas"]
+    assert [one["properties"]["calm"]["default"] for one in schemas.values() if "calm" in one["properties"]] == [CALM]
+
+
 def test_videos_are_bounded(start, film, photo, temporary):
     client = start(Limits(video_frames=3))
     assert "3" in post(client, film).json()["detail"]
@@ -261,7 +278,11 @@ def test_kill_9_in_the_middle_leaves_nothing_after_the_next_start(tmp_path, phot
                     assert (lost.status_code, "no job outlives" in lost.json()["detail"]) == (404, True)
                     reply = httpx.post(f"{address}/v1/videos", files={"content": long}, data={"style_id": "wave"})
                     assert reply.status_code == 202
-                    again.send_signal(signal.SIGTERM)
+                    with httpx.stream("GET", f"{address}{reply.headers['location']}/events", timeout=60) as events:
+                        lines = events.iter_lines()
+                        assert "data" in next(lines)
+                        again.send_signal(signal.SIGTERM)
+                        assert '"done"' not in "".join(lines)  # it is broken off, whoever follows it
                     again.wait(60)
                 finally:
                     again.kill()

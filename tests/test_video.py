@@ -196,7 +196,7 @@ def test_video_options_arrive(run, clip, tmp_path):
         (["--sound", "loud"], 2, "sound must be one of copy, drop"),
         (["--style", "wavy"], 2, "is called 'wavy'"),
         (["--mask", "none.png"], 3, "none.png"),
-        (["--size", "8"], 3, "less than 16 pixels"),
+        (["--size", "8"], 3, "8 x 12 pixels are too small"),
         (["-o", "out.xyz"], 2, "no video format is called '.xyz'"),
         (["--device", "npu"], 5, "npu"),
     ],
@@ -219,6 +219,9 @@ def test_video_tells_of_damage_and_keeps_the_rest(run, tmp_path):
     assert document["damaged"]
     assert document["notes"]
     assert len(frames_of(tmp_path / "out.mkv")) == document["frames"] > 5
+    code, out, err = run("video", tmp_path / "cut.mkv", "--style", "wave", "-o", tmp_path / "quiet.mkv", "-q")
+    assert (code, out) == (3, "")
+    assert "is damaged: the file breaks off" in err
 
 
 def test_files_that_are_no_videos(run, tmp_path):
@@ -240,14 +243,15 @@ def test_a_missing_extra_says_how_to_install_it(run, clip, tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
-def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_it_at_once_and_leaves_nothing(tmp_path, name):
     write_clip(tmp_path / "in.mp4", panned(2) * 300)
     command = [sys.executable, "-m", "restyle", "video", "in.mp4", "--style", "wave", "-o", "out.mp4"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 60
         while not list(Path(tmp_path).glob(".restyle-*")) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[name])
         assert process.wait(timeout=30) == 130
         assert "Traceback" not in process.stderr.read()
     assert os.listdir(tmp_path) == ["in.mp4"]

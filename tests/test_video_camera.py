@@ -87,6 +87,26 @@ def test_cameras_that_are_not_there(tmp_path):
             Camera(source)
 
 
+def test_a_webcam_that_is_not_there_gets_one_sentence(capfd):
+    with pytest.raises(VideoError, match="'97' gives no picture: it cannot be opened"):
+        Camera("97")
+    assert capfd.readouterr().err == ""
+
+
+def test_pictures_that_are_too_small(clip):
+    with pytest.raises(VideoError, match="pixels are too small"):
+        Camera(str(clip), size=8)
+
+
+def test_whatever_goes_wrong_nobody_waits_for_ever(clip, monkeypatch):
+    def fail(self):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(Camera, "_pictures", fail)
+    with pytest.raises(VideoError, match="out of order"):
+        Camera(str(clip))
+
+
 def test_a_stream_that_dies_is_asked_again(tmp_path):
     write_clip(tmp_path / "in.mkv", panned(6))
     data, asked, said = (tmp_path / "in.mkv").read_bytes(), [], []
@@ -238,6 +258,7 @@ def test_camera_command(run, clip, tmp_path):
         (["--output", "window"], 2, "'window' is none of page, stdout, none"),
         (["--record", tmp_path / "film.mp4"], 3, "exists already"),
         (["--style", "wavy"], 2, "is called 'wavy'"),
+        (["--calm", "nan"], 2, "calm must lie between 0 and 1"),
     ):
         got, _, err = run("camera", clip, "--style", "wave", *wrong)
         assert got == code
@@ -248,13 +269,14 @@ def test_camera_command(run, clip, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
-def test_ctrl_c_finishes_the_recording(clip, tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_finishes_the_recording(clip, tmp_path, name):
     command = [sys.executable, "-m", "restyle", "camera", str(clip), "--style", "wave", "-o", "stdout"]
     command += ["--record", "film.mkv", "-q"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         for _ in range(3):
             assert len(process.stdout.read(64 * 96 * 3)) == 64 * 96 * 3
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[name])
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, b"")
     assert sorted(os.listdir(tmp_path)) == ["film.mkv", "in.mp4"]

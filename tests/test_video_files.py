@@ -427,9 +427,12 @@ def test_limits(tmp_path, monkeypatch):
     write_clip(tmp_path / "in.mp4", panned(2))
     with pytest.raises(LimitError):
         VideoReader(tmp_path / "in.mp4", size=(9000, 9000))
-    with pytest.raises(VideoError, match="less than 16 pixels"):
+    with pytest.raises(VideoError, match="8 x 64 pixels are too small"):
         VideoReader(tmp_path / "in.mp4", size=(8, 64))
+    with pytest.raises(VideoError, match="not a video that can be read"):
+        VideoReader(tmp_path / "in.mp4", formats="matroska,avi")
     monkeypatch.setattr(reading, "LIMIT_PIXELS", 1000)
+    monkeypatch.setattr(VideoReader, "_find_first", lambda _: pytest.fail("decoded what is too large"))
     with pytest.raises(LimitError, match="beyond the limit of 1,000 pixels"):
         VideoReader(tmp_path / "in.mp4")
 

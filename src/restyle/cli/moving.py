@@ -37,6 +37,7 @@ from restyle.cli.options import (
     parse_style,
 )
 from restyle.cli.report import print_json
+from restyle.cli.signals import stopping_like_ctrl_c
 from restyle.errors import MissingExtraError, VideoError
 
 if TYPE_CHECKING:
@@ -167,13 +168,15 @@ def video(
     styles = [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
     track = _track([(at, weight, one) for (at, _, weight), one in zip(words, styles, strict=True)])
     look = Look(track, strength, calm, keep_colors, work_size, None if mask is None else _read_mask(mask))
-    with _progress(content.name, quiet=quiet or as_json) as report:
+    with stopping_like_ctrl_c(), _progress(content.name, quiet=quiet or as_json) as report:
         outcome = stylize_video(
             stylizer, content, output, look, start=first, stop=last, size=wanted_size, encoding=encoding,
             sound=sound, overwrite=overwrite, report=report,
         )  # fmt: skip
     _tell(outcome, content, output, look, stylizer, as_json=as_json, quiet=quiet)
     if outcome.damaged:
+        if not as_json:
+            typer.echo(f"restyle: {str(content)!r} is damaged: {'; '.join(outcome.notes)}", err=True)
         raise typer.Exit(3)
 
 
@@ -233,12 +236,14 @@ def camera(
     """Repaint live pictures in the style of other pictures, until Ctrl-C."""
     try:
         from restyle.video.camera import Camera, StyleSwitch, paint_live
+        from restyle.video.temporal import check_calm
         from restyle.video.writer import check_writable
     except ImportError as error:
         raise MissingExtraError("camera", extra="video") from error
     from restyle.stylizer import Stylizer, check_options
 
     check_options(strength=strength, style_size=style_size, style_crop=style_crop)
+    check_calm(calm)
     if output not in OUTPUTS:
         raise typer.BadParameter(f"{output!r} is none of {', '.join(OUTPUTS)}", param_hint="'--output'")
     if record:
@@ -249,12 +254,12 @@ def camera(
         if not quiet:
             typer.echo(sentence, err=True)
 
-    with Camera(source, size=size, mirror=mirror, tell=say) as lens, ExitStack() as open_outlets:
+    with stopping_like_ctrl_c(), Camera(source, size=size, mirror=mirror, tell=say) as lens, ExitStack() as stack:
         stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads)
         styles = StyleSwitch(
             [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
         )
-        outlets = _open_outlets(output, port, record, lens, styles, open_outlets, overwrite=overwrite, say=say)
+        outlets = _open_outlets(output, port, record, lens, styles, stack, overwrite=overwrite, say=say)
         live = paint_live(lens, stylizer, styles, strength=strength, calm=calm, rate=fps)
         with suppress(KeyboardInterrupt, BrokenPipeError):
             _show(live, outlets, seconds, quiet=quiet)

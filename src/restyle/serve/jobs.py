@@ -83,10 +83,14 @@ class JobRunner:
         self._folder, self._lock = _private_folder()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="restyle-video")
 
+    def cancel_all(self) -> None:
+        """Let no job go on; those who follow one are told of its end. May be called by a signal."""
+        for job in list(self._jobs.values()):
+            job.cancel.set()
+
     def close(self) -> None:
         """Stop the running job and remove all files."""
-        for job in self._jobs.values():
-            job.cancel.set()
+        self.cancel_all()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._jobs.clear()
         shutil.rmtree(self._folder, ignore_errors=True)

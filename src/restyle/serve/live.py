@@ -92,6 +92,7 @@ class _Session:
         self._came = anyio.Event()
         self._style: Style | None = None
         self._settings: Settings | None = None
+        self._known = False  # whether a token has come, where one is wanted
         self._mean: NDArray[np.float32] | None = None  # of the frames' statistics, over time
 
     async def listen(self) -> None:
@@ -105,6 +106,7 @@ class _Session:
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", GOING_AWAY))
             if (frame := message.get("bytes")) is not None:
+                self._want_token(None)
                 if len(frame) > self._here.limits.live_bytes:
                     raise _Closed(TOO_BIG, f"a frame may have up to {self._here.limits.live_bytes:,} bytes")
                 self._newest = frame
@@ -115,11 +117,10 @@ class _Session:
     async def _change(self, text: str) -> None:
         try:
             if len(text) > LONGEST_SETTINGS:
+                self._want_token(None)
                 raise Problem(413, "settings may have up to 10,000 characters")
             settings = Settings.model_validate_json(text)
-            first = self._settings is None
-            if first and not self._allowed(settings):
-                raise _Closed(POLICY_VIOLATION, "this server wants a token")
+            self._want_token(settings)
             check_options(strength=settings.strength, keep_colors=settings.keep_colors)
             wanted = (settings.style_id, settings.style_weight, settings.style_size)
             encode = plan_styles(self._here.store, [], *wanted)
@@ -127,6 +128,7 @@ class _Session:
             self._settings = settings
             await self._say({"type": "settings", "ok": True})
         except ValidationError as error:
+            self._want_token(None)
             first_error = error.errors()[0]
             field = ".".join(map(str, first_error["loc"]))
             sentence = f"{field}: {first_error['msg']}" if field else first_error["msg"]
@@ -134,9 +136,16 @@ class _Session:
         except (RestyleError, ValueError, Problem) as error:
             await self._refuse("settings", error)
 
-    def _allowed(self, settings: Settings) -> bool:
+    def _want_token(self, settings: Settings | None) -> None:
+        """End a session whose first message brings no token, or it would hold a place for as long as it likes."""
         accept = self._here.tokens.accept
-        return accept(f"Bearer {settings.token}") or accept(self._socket.headers.get("authorization"))
+        self._known = (
+            self._known
+            or accept(self._socket.headers.get("authorization"))
+            or (settings is not None and accept(f"Bearer {settings.token}"))
+        )
+        if not self._known:
+            raise _Closed(POLICY_VIOLATION, "this server wants a token")
 
     async def paint(self) -> None:
         """Paint the newest frame, again and again."""

@@ -107,7 +107,7 @@ async def add_style(
 ) -> StyleInfo:
     """Read the style of a picture once, to use it often by its id. The picture itself is not kept."""
     picture = await style.read()
-    await _stop_if_gone(request)
+    await stop_if_gone(request)
     encoded = await here.queue.run(partial(here.store.encode, picture, style_size, style_crop))
     return StyleInfo(id=here.store.keep(picture, style_size, style_crop, encoded), expires_s=here.limits.style_s)
 
@@ -136,7 +136,7 @@ async def paint_image(
     )
     photograph = await content.read()
     mask_file = await mask.read() if mask else None
-    await _stop_if_gone(request)
+    await stop_if_gone(request)
     work = partial(_paint, here, photograph, mask_file, encode, options, outcome)
     picture, kind, spans = await here.queue.run(work)
     timing = ", ".join(f"{name};dur={span:.1f}" for name, span in spans.items())
@@ -216,6 +216,7 @@ def _format_of(file: bytes) -> str:
     return "webp" if file[:4] == b"RIFF" and file[8:12] == b"WEBP" else "png"
 
 
-async def _stop_if_gone(request: Request) -> None:
+async def stop_if_gone(request: Request) -> None:
+    """Refuse to work for a client that has left."""
     if await request.is_disconnected():
         raise Problem(400, "the client has gone")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -44,4 +46,16 @@ def run(app: FastAPI, listening: socket.socket, *, proxies: list[str]) -> None:
         ws_max_size=LARGEST_MESSAGE,
         timeout_graceful_shutdown=LONGEST_GOODBYE_S,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, on_signal=app.state.shared.jobs.cancel_all).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Breaks videos off at the signal, not after the goodbye: who follows one would keep the server waiting."""
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_signal()
+        super().handle_exit(sig, frame)

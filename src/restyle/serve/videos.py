@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, File, Form, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from pydantic import BaseModel, Field
 from starlette.responses import FileResponse, StreamingResponse
 
 from restyle.errors import ImageError, LimitError, MissingExtraError, VideoError
 from restyle.serve.jobs import Job, Report
-from restyle.serve.pictures import REFUSALS, KeepColors, Strength, WantedStyles, WorkSize, plan_styles
+from restyle.serve.pictures import REFUSALS, KeepColors, Strength, WantedStyles, WorkSize, plan_styles, stop_if_gone
 from restyle.serve.problems import Problem, describe
 from restyle.serve.shared import Here, Shared
 from restyle.stylizer import check_options
@@ -25,6 +25,9 @@ router = APIRouter(tags=["videos"])
 SUFFIXES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "))
 """How the files begin that are taken: MP4, MOV, Matroska, WebM, AVI. FFmpeg knows more, playlists that name other
 files and addresses among them, so nothing else gets there."""
+
+CONTAINERS = "mov,matroska,avi"
+"""FFmpeg's names of these: a file that begins like one of them may still look more like a playlist to FFmpeg."""
 
 LOOK_S = 0.25
 """Seconds between two looks at a job's progress."""
@@ -54,6 +57,7 @@ class JobInfo(BaseModel):
 
 @router.post("/v1/videos", status_code=202, responses={**REFUSALS, **describe(501)})
 async def paint_video(
+    request: Request,
     here: Here,
     response: Response,
     content: Annotated[UploadFile, File(description="The video: MP4, MOV, Matroska, WebM or AVI.")],
@@ -61,7 +65,7 @@ async def paint_video(
     strength: Strength = 1.0,
     keep_colors: KeepColors = None,
     work_size: WorkSize = None,
-    calm: Annotated[float, Form(ge=0, le=1, description="0 = every frame by itself, up to 1 against flicker.")] = 0.8,
+    calm: Annotated[float, Form(ge=0, le=1, description="0 = every frame by itself, up to 1 against flicker.")] = 0.85,
     size: Annotated[int | None, Form(ge=16, le=2160, description="Shorter side of the painted video.")] = None,
 ) -> JobInfo:
     """Begin to paint a video. Sound is kept; the result is MP4."""
@@ -80,6 +84,7 @@ async def paint_video(
         await anyio.to_thread.run_sync(_take_over, content, job.source)
         job.frames = await anyio.to_thread.run_sync(_check, here, job.source)
         style = await here.queue.run(encode)
+        await stop_if_gone(request)  # nobody else could ever ask for the result
     except BaseException:
         here.jobs.remove(job)
         raise
@@ -172,7 +177,7 @@ def _check(here: Shared, path: Path) -> int | None:
     except ImportError as error:
         raise MissingExtraError("painting videos", extra="video") from error
     try:
-        with VideoReader(path) as reader:
+        with VideoReader(path, formats=CONTAINERS) as reader:
             height, width = reader.clip.size
             frames = reader.frames
     except (VideoError, LimitError) as error:

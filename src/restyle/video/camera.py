@@ -25,6 +25,7 @@ from restyle.errors import VideoError
 from restyle.image import fit_short_side
 from restyle.stylizer import Style, Stylizer
 from restyle.video.frames import Orientation, ToPixels
+from restyle.video.reader import SMALLEST_SIDE
 from restyle.video.temporal import CALM, Blender, MotionFinder, Statistics
 
 Pixels = NDArray[np.uint8]
@@ -34,6 +35,9 @@ PATIENCE_S = 10.0
 
 RETRY_S = (0.5, 5.0)
 """First and longest wait before a lost stream is asked for again."""
+
+LAST_S = 0.04
+"""How long a file's last picture lasts; a photograph is a film of one."""
 
 SWITCH_S = 0.5
 """How long one style takes to become the next."""
@@ -124,7 +128,7 @@ class Camera:
         wait = RETRY_S[0]
         while not self._stop.is_set():
             before = self._newest
-            reason = "has ended"
+            reason = "it has ended"
             try:
                 for pixels in self._pictures():
                     if self._stop.is_set():
@@ -133,16 +137,18 @@ class Camera:
                         self._tell(f"{self._source} is back")
                     self._publish(pixels)
                     wait = RETRY_S[0]
-            except (av.error.FFmpegError, OSError, ValueError) as error:
-                reason = f"is lost: {getattr(error, 'strerror', None) or error}"
+            except Exception as error:  # whatever it is: if this thread just ended, who waits would wait for ever
+                reason = str(getattr(error, "strerror", None) or error)
             if self._newest is None:
-                self._end(VideoError(f"the camera {self._source!r} gives no picture: it {reason}"))
+                self._end(VideoError(f"the camera {self._source!r} gives no picture: {reason}"))
                 return
             if self._source == "-":
                 self._end()
                 return
-            if not self._is_file:
-                self._tell(f"{self._source} {reason}; trying again")
+            if self._is_file:
+                self._stop.wait(LAST_S)
+            else:
+                self._tell(f"{self._source} is lost: {reason}; trying again")
                 self._stop.wait(wait)
                 wait = min(2 * wait, RETRY_S[1])
 
@@ -167,9 +173,12 @@ class Camera:
         return self._webcam(int(self._source)) if self._source.isdecimal() else self._stream()
 
     def _webcam(self, number: int) -> Generator[Pixels, None, None]:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said by us
         capture = cv2.VideoCapture(number)
         try:
-            while capture.isOpened():
+            if not capture.isOpened():
+                raise OSError("it cannot be opened")
+            while True:
                 found, picture = capture.read()
                 if not found:
                     return
@@ -204,6 +213,8 @@ class Camera:
     def _wanted(self, size: tuple[int, int]) -> tuple[int, int]:
         """Even sides, for the recording."""
         height, width = size if self._size is None else fit_short_side(size, self._size)
+        if min(height, width) < SMALLEST_SIDE:
+            raise ValueError(f"{height} x {width} pixels are too small; give a size of {SMALLEST_SIDE} or more")
         return height - height % 2, width - width % 2
 
 

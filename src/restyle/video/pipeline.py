@@ -24,7 +24,7 @@ from restyle.errors import VideoError
 from restyle.image import fit_short_side, resize
 from restyle.stylizer import Style, Stylizer, check_options
 from restyle.video.reader import Frame, VideoReader, check_cut
-from restyle.video.temporal import CALM, Blender, Motion, MotionFinder, Statistics
+from restyle.video.temporal import CALM, Blender, Motion, MotionFinder, Statistics, check_calm
 from restyle.video.writer import DEFAULT, Encoding, VideoWriter, check_writable
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class Look:
     def __post_init__(self) -> None:
         """Check the options."""
         check_options(strength=self.strength, keep_colors=self.keep_colors, work_size=self.work_size)
-        if not 0 <= self.calm <= 1:
-            raise ValueError(f"calm must lie between 0 and 1, got {self.calm}")
+        check_calm(self.calm)
 
     def at(self, time: float) -> Style:
         """The style at a time in seconds."""

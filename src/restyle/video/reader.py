@@ -81,6 +81,7 @@ class VideoReader:
         start: Seconds from the beginning at which to start; None = the beginning.
         stop: Seconds from the beginning before which to end; None = the end.
         size: Resize: the shorter side, or (height, width); None = as it is.
+        formats: FFmpeg's names of the only containers that are taken, such as ``mov,matroska``; None = all.
 
     Attributes:
         clip: What its frames look like.
@@ -103,16 +104,20 @@ class VideoReader:
         start: float | None = None,
         stop: float | None = None,
         size: int | tuple[int, int] | None = None,
+        formats: str | None = None,
     ) -> None:
         check_cut(start, stop)
         self._path, self._start, self._stop = str(path), Fraction(start or 0), None if stop is None else Fraction(stop)
         self.notes: list[str] = []
         self.damaged = False
         self._busy, self._closed = threading.Lock(), False
-        self.container = _open(path)
+        self.container = _open(path, formats)
         try:
             self.stream = _video_stream(self.container, self._path)
             self.stream.thread_type = "AUTO"
+            self._refuse_beyond_limit(self.stream.codec_context.height, self.stream.codec_context.width)
+            # Frames may grow in the middle of a file; the decoder refuses those.
+            self.stream.codec_context.options = {"max_pixels": str(LIMIT_PIXELS)}
             self._origin = Fraction(max(0, self.container.start_time or 0), av.time_base)
             self._broken_frames = self._broken_packets = 0
             self._last_pts: int | None = None
@@ -188,10 +193,12 @@ class VideoReader:
         elif size is not None:
             # Even sides, since most encoders want them.
             height, width = (side + side % 2 for side in fit_short_side((height, width), size))
-        if max(height * width, first.height * first.width) > LIMIT_PIXELS:
-            raise LimitError(f"{self._path!r} has frames beyond the limit of {LIMIT_PIXELS:,} pixels")
+        self._refuse_beyond_limit(height, width)
         if min(height, width) < SMALLEST_SIDE:
-            raise VideoError(f"{self._path!r} has frames of less than {SMALLEST_SIDE} pixels a side; give a size")
+            raise VideoError(
+                f"frames of {self._path!r} of {height} x {width} pixels are too small; "
+                f"give a size of {SMALLEST_SIDE} or more"
+            )
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         colour = Colour.of(first)
         self.clip = Clip((height, width), Fraction(rate), self._time_base, colour, aspect)
@@ -203,6 +210,12 @@ class VideoReader:
             self.notes.append("interlaced pictures are painted as they are stored")
         if any(component.is_alpha for component in first.format.components):
             self.notes.append("transparency is not kept")
+
+    def _refuse_beyond_limit(self, height: int, width: int) -> None:
+        if height * width > LIMIT_PIXELS:
+            raise LimitError(
+                f"frames of {self._path!r} of {height} x {width} pixels are beyond the limit of {LIMIT_PIXELS:,} pixels"
+            )
 
     # --- reading
 
@@ -332,7 +345,7 @@ def check_cut(start: float | None, stop: float | None) -> None:
         raise ValueError(f"stop must lie after start, got {start or 0} and {stop}")
 
 
-def _open(path: str | Path) -> InputContainer:
+def _open(path: str | Path, formats: str | None) -> InputContainer:
     name = str(path)
     if not Path(path).exists():
         raise VideoError(f"there is no file {name!r}")
@@ -340,7 +353,8 @@ def _open(path: str | Path) -> InputContainer:
         raise VideoError(f"{name!r} is a folder, not a video")
     try:
         # The prefix keeps FFmpeg from taking a file's name for an address.
-        container = av.open(f"file:{name}", metadata_errors="replace")
+        options = {"format_whitelist": formats} if formats else {}
+        container = av.open(f"file:{name}", metadata_errors="replace", container_options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, PermissionError):
             raise VideoError(f"{name!r} may not be read") from error

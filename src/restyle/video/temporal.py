@@ -63,6 +63,16 @@ MOST_GAIN = 2.0
 """The lost contrast of strokes is brought back up to 1 + this."""
 
 
+def check_calm(calm: float) -> None:
+    """Refuse a calm that is none.
+
+    Raises:
+        ValueError: it does not lie between 0 and 1.
+    """
+    if not 0 <= calm <= 1:
+        raise ValueError(f"calm must lie between 0 and 1, got {calm}")
+
+
 @dataclass(frozen=True)
 class Motion:
     """How a frame goes on from the one before.

@@ -11,14 +11,19 @@ export class ApiError extends Error {
 
 export const token = () => sessionStorage.getItem(TOKEN) || "";
 
-/** Ask for the token once, in a dialog. */
+/** Ask for the token, in a dialog; false if the user would not tell. */
 export function askForToken() {
   const dialog = document.getElementById("token-dialog");
-  if (!dialog.open) dialog.showModal();
+  document.getElementById("token-title").textContent = token() ? "The server does not know this token" : "This server wants a token";
+  if (!dialog.open) {
+    dialog.returnValue = "";
+    dialog.showModal();
+  }
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem(TOKEN, document.getElementById("token").value.trim());
-      resolve();
+      const told = dialog.returnValue === "told";
+      if (told) sessionStorage.setItem(TOKEN, document.getElementById("token").value.trim());
+      resolve(told);
     }, { once: true });
   });
 }
@@ -33,7 +38,7 @@ async function send(path, options) {
   }
   if (reply.ok) return reply;
   if (reply.status === 401) {
-    await askForToken();
+    if (!(await askForToken())) throw new ApiError(401, "This server wants a token.");
     return send(path, options);
   }
   const problem = await reply.json().catch(() => ({}));

@@ -40,11 +40,11 @@ export class Film {
     const { strength, keepColors, strokes } = this.controls;
     const options = { strength, keep_colors: keepColors ? "luminance" : null, work_size: WORK[strokes] };
     this.name = `${this.file.name.replace(/\.[^.]*$/, "")}-${this.styles.name}.mp4`;
-    this.job = {};
+    const sending = (this.job = {});
     this.show("Sending the video…");
     try {
       const job = await startVideo(this.file, this.styles.mix, options);
-      if (!this.job) return deleteJob(job.id); // stopped meanwhile
+      if (this.job !== sending) return deleteJob(job.id); // stopped meanwhile
       this.job = job;
       announce("The video is being painted.");
       await this.follow();

@@ -25,11 +25,18 @@ export class Live {
 
   async start() {
     clearProblem();
+    const attempt = (this.attempt = {});
     try {
       if (!navigator.mediaDevices) throw new Error("A camera needs a page from this computer or over HTTPS.");
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: { width: 1280, height: 720 } });
+      const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 1280, height: 720 } });
+      if (this.attempt !== attempt) { // stopped, or started again, while the browser asked
+        for (const track of stream.getTracks()) track.stop();
+        return;
+      }
+      this.stream = stream;
       this.video.srcObject = this.stream;
       await this.video.play();
+      if (this.attempt !== attempt) return;
       this.connect();
       element("camera-empty").hidden = true;
       element("camera-picture").hidden = element("camera-bar").hidden = false;
@@ -38,6 +45,7 @@ export class Live {
       this.canvas.getContext("2d").drawImage(this.capture, 0, 0); // unpainted, until the first painted one comes
       element("camera-status").textContent = "Connecting…";
     } catch (error) {
+      if (this.attempt !== attempt) return;
       const words = { NotAllowedError: "The browser does not let this page use the camera.", NotFoundError: "No camera was found." };
       showProblem(new Error(words[error.name] || error.message));
       this.stop();
@@ -56,8 +64,9 @@ export class Live {
     socket.addEventListener("close", async ({ code }) => {
       if (this.socket !== socket) return;
       this.stop();
-      if (code === 1008) await askForToken().then(() => this.start());
-      else showProblem(new Error("The live connection has ended. All places may be taken: try again in a while."));
+      if (code === 1008) {
+        if (await askForToken()) this.start();
+      } else showProblem(new Error("The live connection has ended. All places may be taken: try again in a while."));
     });
   }
 
@@ -162,6 +171,7 @@ export class Live {
   }
 
   stop() {
+    this.attempt = null;
     this.recorder?.stop();
     const socket = this.socket;
     this.socket = null;

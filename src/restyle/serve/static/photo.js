@@ -43,7 +43,7 @@ export class Photo {
   /** A small copy to show and to paint; what the browser cannot read, the server perhaps can. */
   async read(file) {
     let whole = await createImageBitmap(file).catch(() => null);
-    document.getElementById("full-size").textContent = whole ? `${whole.width} × ${whole.height}` : "full size";
+    const size = whole ? `${whole.width} × ${whole.height}` : "full size";
     if (!whole) {
       const asItIs = { strength: 0, size: SHOWN, format: "jpeg" };
       const { blob } = await paint(file, this.styles.mix, asItIs);
@@ -57,6 +57,7 @@ export class Photo {
     whole.close();
     const type = file.type === "image/png" ? "image/png" : "image/jpeg";
     this.small = await canvas.convertToBlob({ type, quality: 0.92 });
+    document.getElementById("full-size").textContent = size;
     return canvas.transferToImageBitmap();
   }
 
@@ -80,6 +81,7 @@ export class Photo {
     if (this.running) return;
     this.running = true;
     this.busy(true);
+    clearProblem(); // now, not at the end: another may have come meanwhile
     try {
       while (this.wanted) {
         this.wanted = false;
@@ -92,7 +94,6 @@ export class Photo {
         this.stage.strength = Math.min(1, this.controls.strength);
         this.stage.paint(painting);
         this.status.textContent = `Painted in ${Math.round(paintMs)} ms`;
-        clearProblem();
       }
     } catch (error) {
       showProblem(error);
