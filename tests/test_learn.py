@@ -199,7 +199,12 @@ def test_a_loss_of_no_weight_is_left_out(folders, loss_weights, tmp_path, tiny):
     training.train(run, lambda step, losses: kinds.append("pixels" in losses))
     assert not any(kinds)
     with pytest.raises(ValueError, match="at least one loss other than identity"):
-        settings(folders, loss_weights, tmp_path, losses=LossWeights(0, 0, 0, 0, 0, 0, 1))
+        settings(
+            folders,
+            loss_weights,
+            tmp_path,
+            losses=LossWeights(**dict.fromkeys(vars(LossWeights()), 0) | {"identity": 1}),
+        )
 
 
 def test_what_grows_beyond_bounds_stops_the_run_and_is_not_saved(folders, loss_weights, tmp_path, tiny):
