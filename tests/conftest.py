@@ -32,6 +32,14 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def no_handler_for_ended_children():
+    """torch's readers leave a handler for SIGCHLD behind; the end of a later test's program then crashed all tests."""
+    yield
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("RESTYLE_CACHE", str(folder))

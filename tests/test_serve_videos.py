@@ -215,7 +215,7 @@ def test_only_some_videos_wait_and_one_can_be_stopped(start, film, model, monkey
 
 def test_without_the_extra_it_says_what_to_install(start, film, monkeypatch):
     client = start()
-    for name in [name for name in sys.modules if name.startswith("restyle.video")]:
+    for name in [name for name in sys.modules if name.startswith("restyle.video.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "av", None)
     reply = post(client, film)
