@@ -27,11 +27,10 @@ from restyle.cli.options import (
     parse_style,
 )
 from restyle.cli.report import print_json
-from restyle.controls.masks import Mask, read_mask
 from restyle.errors import LimitError, MissingExtraError, UnknownNameError
-from restyle.image import ANIMATED, check_writable, fit_short_side, read_image, write_animation, write_image
 
 if TYPE_CHECKING:
+    from restyle.controls.masks import Mask
     from restyle.image import Pixels
     from restyle.learn.gatys import GatysSettings, Step, StyleTarget
 
@@ -124,6 +123,8 @@ def optimize(
 
     Ctrl-C ends it with the picture as it is then.
     """
+    from restyle.image import ANIMATED, check_writable, fit_short_side, write_animation, write_image
+
     outputs = [one for one in (output, evolution, preview) if one]
     for path in outputs:
         check_writable(path, overwrite=overwrite)
@@ -181,11 +182,13 @@ def optimize(
 def _read(path: Path, limit: int) -> Pixels:
     from restyle.image import lay_on_white
 
-    return lay_on_white(read_image(path, limit_pixels=limit).pixels)
+    return lay_on_white(restyle.read_image(path, limit_pixels=limit).pixels)
 
 
 def _read_mask(path: Path, limit: int) -> Mask:
-    pixels = read_image(path, limit_pixels=limit).pixels
+    from restyle.controls.masks import read_mask
+
+    pixels = restyle.read_image(path, limit_pixels=limit).pixels
     return read_mask(pixels, pixels.shape[:2])
 
 
@@ -240,7 +243,7 @@ class _Watcher:
         words = f"{step.size[1]} x {step.size[0]}  content {step.content:.3f}  style {step.style:.3f}"
         self._bar.update(self._task, completed=step.number, description=words)
         if self._preview and step.number % 10 == 0:
-            write_image(self._preview, step.pixels(), overwrite=True)
+            restyle.write_image(self._preview, step.pixels(), overwrite=True)
         if self._evolution and step.number % self._every == 0:
             self._kept.append(step.pixels())
             if len(self._kept) == 2 * EVOLUTION_FRAMES:  # every other one, so that any length fits
