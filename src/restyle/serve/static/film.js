@@ -6,6 +6,7 @@ import { announce, clearProblem, showProblem } from "./say.js";
 
 const WORK = { fine: 720, medium: 512, broad: 320 };
 const LOOK_MS = 500;
+const MOST_UNANSWERED = 20; // looks in a row
 const element = (id) => document.getElementById(id);
 
 export class Film {
@@ -57,8 +58,18 @@ export class Film {
   }
 
   async follow() {
+    let unanswered = 0;
     while (this.job) {
-      const job = await getJson(`/v1/jobs/${this.job.id}`);
+      let job;
+      try {
+        job = await getJson(`/v1/jobs/${this.job.id}`);
+        unanswered = 0;
+      } catch (error) {
+        // The server goes on painting while a phone is between two networks.
+        if (error.status !== 0 || ++unanswered > MOST_UNANSWERED) throw error;
+        await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+        continue;
+      }
       if (!this.job) return;
       this.job = job;
       if (job.state === "failed" || job.state === "cancelled") throw new Error(job.detail || "The video was not painted.");

@@ -101,7 +101,7 @@ for (const name of SAMPLES) {
 try {
   await styles.load();
   const [model] = await getJson("/v1/models");
-  element("engine").textContent = `${model.name} ${model.version} on this server’s ${model.device}`;
+  element("engine").textContent = `${model.name} ${model.version} on this server’s ${model.device.toUpperCase()}`;
 } catch (error) {
   showProblem(error);
 }
