@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import restyle
-from restyle.cli import making, measuring, moving, optimizing, pictures, serving
+from restyle.cli import live, making, measuring, moving, optimizing, pictures, serving
 from restyle.cli.report import FAULT, describe, error_document, exit_code, print_json
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 app.command("image")(pictures.image)
 app.command("video")(moving.video)
-app.command("camera")(moving.camera)
+app.command("camera")(live.camera)
 app.command("serve")(serving.serve)
 app.command("models")(pictures.models)
 app.command("styles")(pictures.styles)

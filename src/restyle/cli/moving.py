@@ -1,4 +1,4 @@
-"""Commands of those who paint moving pictures: video, camera. They need the extra ``video``."""
+"""``restyle video``: video files, painted. Needs the extra ``video``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,12 +27,14 @@ from restyle.cli.options import (
     Precision,
     Quiet,
     Seed,
+    Size,
     Strength,
     StyleCrop,
     StyleSize,
     Threads,
     WorkSize,
     complete_styles,
+    parse_mask,
     parse_size,
     parse_style,
 )
@@ -42,7 +44,6 @@ from restyle.errors import MissingExtraError, VideoError
 
 if TYPE_CHECKING:
     from restyle.stylizer import Stylizer
-    from restyle.video.camera import Camera, Painted, StyleSwitch
     from restyle.video.pipeline import Look, Outcome, Report, StyleTrack
 
 ENCODING = "Encoding"
@@ -84,13 +85,7 @@ def video(
     style_crop: StyleCrop = None,
     seed: Seed = 0,
     work_size: WorkSize = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Resize first: N makes the shorter side N pixels, HxW sets both.", metavar="N|HxW",
-            show_default="keep", rich_help_panel=LOOK,
-        ),
-    ] = None,
+    size: Size = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="Start here: seconds, or 1:30.", metavar="TIME", rich_help_panel=FOLDERS,
@@ -180,131 +175,6 @@ def video(
         raise typer.Exit(3)
 
 
-OUTPUTS = ("page", "stdout", "none")
-
-
-def camera(
-    style: Annotated[
-        list[str],
-        typer.Option(
-            help="A picture or a gallery name. Of several, the page's button shows the next.", metavar="STYLE",
-            autocompletion=complete_styles, show_default=False,
-        ),
-    ],
-    source: Annotated[
-        str,
-        typer.Argument(help="Number of a webcam, an address such as rtsp://..., a file to play endlessly, or - ."),
-    ] = "0",
-    output: Annotated[
-        str,
-        typer.Option("--output", "-o", help="page, stdout (raw RGB pictures for FFmpeg or OBS) or none.",
-                     rich_help_panel=FOLDERS),
-    ] = "page",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free one.", rich_help_panel=FOLDERS)
-    ] = 8010,
-    record: Annotated[
-        Path | None,
-        typer.Option(help="Also write what is shown to this video file.", show_default=False, rich_help_panel=FOLDERS),
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=0, help="Stop after this time.", show_default="Ctrl-C", rich_help_panel=FOLDERS)
-    ] = None,
-    overwrite: Overwrite = False,
-    strength: Strength = 1.0,
-    calm: Annotated[float, typer.Option(min=0.0, max=1.0, help="Against flicker.", rich_help_panel=LOOK)] = 0.85,
-    style_size: StyleSize = 512,
-    style_crop: StyleCrop = None,
-    seed: Seed = 0,
-    size: Annotated[
-        int | None,
-        typer.Option(min=16, help="Shorter side of the pictures in pixels.", show_default="the camera's",
-                     rich_help_panel=LOOK),
-    ] = None,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Swap left and right.", rich_help_panel=LOOK)] = False,
-    fps: Annotated[
-        float | None,
-        typer.Option(min=1, help="Hold so many pictures a second by painting smaller.", show_default="off",
-                     rich_help_panel=LOOK),
-    ] = None,
-    model: Model = "fast",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = None,
-    quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """Repaint live pictures in the style of other pictures, until Ctrl-C."""
-    try:
-        from restyle.video.camera import Camera, StyleSwitch, paint_live
-        from restyle.video.temporal import check_calm
-        from restyle.video.writer import check_writable
-    except ImportError as error:
-        raise MissingExtraError("camera", extra="video") from error
-    from restyle.stylizer import Stylizer, check_options
-
-    check_options(strength=strength, style_size=style_size, style_crop=style_crop)
-    check_calm(calm)
-    if output not in OUTPUTS:
-        raise typer.BadParameter(f"{output!r} is none of {', '.join(OUTPUTS)}", param_hint="'--output'")
-    if record:
-        check_writable(record, overwrite=overwrite)
-    paintings = [restyle.read_image(gallery.find(name)).pixels for name in style]
-
-    def say(sentence: str) -> None:
-        if not quiet:
-            typer.echo(sentence, err=True)
-
-    with stopping_like_ctrl_c(), Camera(source, size=size, mirror=mirror, tell=say) as lens, ExitStack() as stack:
-        stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads)
-        styles = StyleSwitch(
-            [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
-        )
-        outlets = _open_outlets(output, port, record, lens, styles, stack, overwrite=overwrite, say=say)
-        live = paint_live(lens, stylizer, styles, strength=strength, calm=calm, rate=fps)
-        with suppress(KeyboardInterrupt, BrokenPipeError):
-            _show(live, outlets, seconds, quiet=quiet)
-
-
-def _open_outlets(
-    output: str, port: int, record: Path | None, lens: Camera, styles: StyleSwitch, stack: ExitStack, *,
-    overwrite: bool, say: Callable[[str], None],
-) -> list[Any]:  # fmt: skip
-    from restyle.video.outlets import MjpegPage, RawFrames, Recording
-
-    shot = lens.newest()
-    height, width = shot.pixels.shape[:2] if shot else (0, 0)
-    outlets: list[Any] = []
-    if record:
-        outlets.append(Recording(record, (height, width), overwrite=overwrite))
-    if output == "page":
-        outlets.append(MjpegPage(port, lambda: styles.next(time.monotonic())))
-        say(f"http://127.0.0.1:{outlets[-1].port}/  {width} x {height}; Ctrl-C stops")
-    if output == "stdout":
-        outlets.append(RawFrames(sys.stdout.buffer))
-        say(f"rawvideo rgb24 {width}x{height} on standard output; Ctrl-C stops")
-    for outlet in outlets:
-        stack.callback(outlet.close)
-    return outlets
-
-
-def _show(live: Iterable[Painted], outlets: list[Any], seconds: float | None, *, quiet: bool) -> None:
-    """Hand pictures on, and tell of rate and latency every two seconds in front of a person."""
-    began = told = 0.0
-    latencies: list[float] = []
-    for painted in live:
-        began = began or time.monotonic()  # the first picture waits for the network to be compiled
-        for outlet in outlets:
-            outlet.write(painted.pixels)
-        latencies.append(painted.latency)
-        now = time.monotonic()
-        if now - told >= 2 and not quiet and sys.stderr.isatty():
-            rate, worst = len(latencies) / (now - told), 1000 * max(latencies)
-            typer.echo(f"{rate:.1f} pictures/s  latency up to {worst:.0f} ms  painted at {painted.side}", err=True)
-            told, latencies = now, []
-        if seconds is not None and now - began >= seconds:
-            return
-
-
 def _tell(
     outcome: Outcome, content: Path, output: Path, look: Look, stylizer: Stylizer, *, as_json: bool, quiet: bool
 ) -> None:
@@ -373,8 +243,8 @@ def _track(styles: list[tuple[float | None, float, Any]]) -> StyleTrack:
 def _read_mask(text: str) -> Any:
     from restyle.controls.masks import read_mask
 
-    inverse = text.startswith("not:") and not os.path.exists(text)
-    picture = restyle.read_image(text.removeprefix("not:") if inverse else text).pixels
+    path, inverse = parse_mask(text)
+    picture = restyle.read_image(path).pixels
     return read_mask(picture, picture.shape[:2], inverse=inverse)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,6 +58,15 @@ StyleCrop = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Chooses the random square.", rich_help_panel=LOOK)]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        help="Resize first: N makes the shorter side N pixels, HxW sets both.",
+        metavar="N|HxW",
+        show_default="keep",
+        rich_help_panel=LOOK,
+    ),
+]
 WorkSize = Annotated[
     int | None,
     typer.Option(
@@ -98,6 +108,12 @@ def parse_style(text: str) -> tuple[str, float]:
     if match and not os.path.exists(text):
         return match[1], float(match[2])
     return text, 1.0
+
+
+def parse_mask(text: str) -> tuple[Path, bool]:
+    """``not:sky.png`` to its path and True, ``sky.png`` to its path and False; a file of that very name wins."""
+    inverse = text.startswith("not:") and not os.path.exists(text)
+    return Path(text.removeprefix("not:") if inverse else text), inverse
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

@@ -24,6 +24,7 @@ from restyle.cli.options import (
     Precision,
     Quiet,
     Seed,
+    Size,
     Strength,
     StyleCrop,
     Styles,
@@ -100,13 +101,7 @@ def image(
     style_crop: StyleCrop = None,
     seed: Seed = 0,
     work_size: WorkSize = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Resize first: N makes the shorter side N pixels, HxW sets both.", metavar="N|HxW",
-            show_default="keep", rich_help_panel=LOOK,
-        ),
-    ] = None,
+    size: Size = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -179,7 +174,7 @@ def image(
     limit = parse_limit(limit_megapixels)
     how = painting.How(
         strength=strength,
-        mask=plan.parse_mask(mask, feather) if mask is not None else None,
+        mask=plan.find_mask(mask, feather) if mask is not None else None,
         regions=[plan.parse_region(text, feather) for text in region or []],
         reading={"size": style_size, "crop": style_crop, "seed": seed},
         limit_pixels=limit,

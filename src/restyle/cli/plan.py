@@ -13,7 +13,7 @@ from pathlib import Path
 from restyle import gallery
 from restyle.batch.folders import ENDINGS, check_pattern, find_pictures, name_output
 from restyle.batch.pipeline import MaskFile
-from restyle.cli.options import parse_style
+from restyle.cli.options import parse_mask, parse_style
 from restyle.errors import ImageError, UnknownNameError
 from restyle.image import WRITABLE, check_writable
 from restyle.stylizer import check_options
@@ -196,10 +196,9 @@ class MaskWord:
         return MaskFile(path, self.inverse, self.feather)
 
 
-def parse_mask(text: str, feather: float) -> MaskWord:
+def find_mask(text: str, feather: float) -> MaskWord:
     """``sky.png``, ``not:sky.png`` or ``masks/``."""
-    inverse = text.startswith("not:") and not os.path.exists(text)
-    path = Path(text.removeprefix("not:") if inverse else text)
+    path, inverse = parse_mask(text)
     if os.path.isdir(path):
         found, problems = find_pictures(path)
         if problems or not found:
@@ -229,7 +228,7 @@ def parse_region(text: str, feather: float) -> RegionWord:
         raise ValueError(
             f"region must be MASK=STYLE, such as sky.png=wave, sky.png=wave:2,ink@0.5 or face.png=keep; got {text!r}"
         )
-    mask, words, strength = parse_mask(match[1], feather), match[2], float(match[3] or 1)
+    mask, words, strength = find_mask(match[1], feather), match[2], float(match[3] or 1)
     try:
         check_options(strength=strength)
     except ValueError as error:

@@ -62,6 +62,12 @@ class WantedStyles:
     style_size: StyleSize = STYLE_SIDE
     style_crop: StyleCrop = None
 
+    async def plan(self, store: StyleStore) -> Callable[[], Style]:
+        """See ``plan_styles``."""
+        uploads = [await one.read() for one in self.style or ()]
+        names, weights = self.style_id or [], self.style_weight or []
+        return plan_styles(store, uploads, names, weights, self.style_size, self.style_crop)
+
 
 @dataclass(frozen=True)
 class PaintOptions:
@@ -126,14 +132,7 @@ async def paint_image(
 ) -> Response:
     """Paint a photograph in one style, or in a mix of several."""
     check_options(**options.as_keywords())
-    encode = plan_styles(
-        here.store,
-        [await one.read() for one in styles.style or ()],
-        styles.style_id or [],
-        styles.style_weight or [],
-        styles.style_size,
-        styles.style_crop,
-    )
+    encode = await styles.plan(here.store)
     photograph = await content.read()
     mask_file = await mask.read() if mask else None
     await stop_if_gone(request)

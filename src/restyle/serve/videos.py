@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from restyle.errors import ImageError, LimitError, MissingExtraError, VideoError
 from restyle.serve.jobs import Job, Report
-from restyle.serve.pictures import REFUSALS, KeepColors, Strength, WantedStyles, WorkSize, plan_styles, stop_if_gone
+from restyle.serve.pictures import REFUSALS, KeepColors, Strength, WantedStyles, WorkSize, stop_if_gone
 from restyle.serve.problems import Problem, describe
 from restyle.serve.shared import Here, Shared
 from restyle.stylizer import check_options
@@ -70,14 +70,7 @@ async def paint_video(
 ) -> JobInfo:
     """Begin to paint a video. Sound is kept; the result is MP4."""
     check_options(strength=strength, keep_colors=keep_colors or None, work_size=work_size)
-    encode = plan_styles(
-        here.store,
-        [await one.read() for one in styles.style or ()],
-        styles.style_id or [],
-        styles.style_weight or [],
-        styles.style_size,
-        styles.style_crop,
-    )
+    encode = await styles.plan(here.store)
     look = {"strength": strength, "keep_colors": keep_colors or None, "work_size": work_size, "calm": calm}
     job = here.jobs.prepare()
     try:
