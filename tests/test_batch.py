@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from restyle import Style, batch
+from restyle import MaskFile, Region, Style, batch
 from restyle.batch import pipeline, square
 from restyle.errors import ImageError, LimitError
 from restyle.image import encode_image, read_image, resize, write_image
@@ -153,6 +154,27 @@ def test_memory_is_bounded_even_if_the_disk_is_slow(tmp_path, monkeypatch):
     assert most == 1
 
 
+def test_a_large_photograph_is_let_go_before_its_painting_is_written(tmp_path, monkeypatch):
+    write(tmp_path / "in", "a.png")
+    photos, there = [], []
+
+    class Watched(Inverter):
+        def apply(self, photo, *_, **__):
+            photos.append(weakref.ref(photo))
+            return 255 - photo
+
+    def writes(*words, **options):
+        there.append(photos[-1]() is not None)
+        return write_image(*words, **options)
+
+    monkeypatch.setattr(pipeline, "write_image", writes)
+    for limit in (10**9, 1):
+        monkeypatch.setattr(pipeline, "MOST_PIXELS", limit)
+        (result,) = batch.run(jobs_of(tmp_path / "in", tmp_path / str(limit)), Watched())
+        assert result.error is None
+    assert there == [True, False]  # others may still want a small one
+
+
 def test_closing_stops_and_leaves_whole_files_only(tmp_path):
     for number in range(200):
         write(tmp_path / "in", f"{number:03}.png")
@@ -205,20 +227,20 @@ def test_masks_and_regions_come_from_files_of_any_size(model, wave, mosaic, phot
         return read_image(stream.getvalue()).pixels
 
     here, there = (slice(None), slice(0, 40)), (slice(None), slice(88, None))
-    mask = batch.MaskFile(tmp_path / "left.png")
-    whole, half, other = paint(), paint(mask=mask), paint(mask=batch.MaskFile(mask.path, inverse=True))
+    mask = MaskFile(tmp_path / "left.png")
+    whole, half, other = paint(), paint(mask=mask), paint(mask=MaskFile(mask.path, inverse=True))
     assert np.array_equal(half[here], whole[here]) and np.array_equal(half[there], photo[there])
     assert np.array_equal(other[there], whole[there]) and np.array_equal(other[here], photo[here])
-    kept = paint(regions=(batch.RegionFile(mask, None),))
+    kept = paint(regions=(Region(mask, None),))
     assert np.array_equal(kept[here], photo[here]) and np.array_equal(kept[there], whole[there])
-    both = paint(regions=(batch.RegionFile(mask, mosaic, 0.5),))
+    both = paint(regions=(Region(mask, mosaic, 0.5),))
     assert np.array_equal(both[here], model.apply(photo, mosaic, 0.5)[here])
-    soft = paint(mask=batch.MaskFile(mask.path, feather=15))
+    soft = paint(mask=MaskFile(mask.path, feather=15))
     edge = (slice(None), slice(48, 80))
     step = [np.abs(np.diff(p[edge].astype(int), axis=1)).mean(axis=(0, 2)).max() for p in (half, soft)]
     assert step[1] < step[0]
     (result,) = batch.run(
-        [batch.Job(tmp_path / "photo.png", io.BytesIO(), wave, mask=batch.MaskFile(tmp_path / "none.png"))], model
+        [batch.Job(tmp_path / "photo.png", io.BytesIO(), wave, mask=MaskFile(tmp_path / "none.png"))], model
     )
     assert isinstance(result.error, ImageError)
 

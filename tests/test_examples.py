@@ -36,8 +36,16 @@ def test_contact_sheet(tmp_path):
     assert read_image(tmp_path / "contact_sheet.jpg").pixels.shape == (2 * 68, 3 * 68, 3)
 
 
-def test_controls(tmp_path):
+def test_controls(tmp_path, finds_people):
     run(tmp_path, PROJECT / "examples" / "controls.py")
+    assert read_image(tmp_path / "controls.jpg").pixels.shape == (5 * 324, 3 * 484, 3)
+
+
+def test_controls_without_the_extra_for_people(tmp_path, monkeypatch):
+    (tmp_path / "tflite.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    told = run(tmp_path, PROJECT / "examples" / "controls.py").stdout
+    assert "restyle[people]" in told
     assert read_image(tmp_path / "controls.jpg").pixels.shape == (4 * 324, 3 * 484, 3)
 
 

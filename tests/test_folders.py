@@ -4,16 +4,19 @@ import errno
 import inspect
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from restyle import Style, gallery
-from restyle.batch import pipeline
+import restyle
+from restyle import PersonMask, Region, Style, gallery, painter
+from restyle.batch import estimate_memory, pipeline
 from restyle.cli import options
 from restyle.errors import ImageError
 from restyle.image import read_image, resize, write_image
@@ -251,6 +254,101 @@ def test_regions_and_soft_edges(run, place, model):
     assert not np.array_equal(soft[:, there], photo[:, there])
 
 
+def test_people_on_the_command_line(run, place, model, finds_people):
+    write_image(place / "she.png", resize(read_image(gallery.find("astronaut", kind="sample")).pixels, (128, 128)))
+    photo, wave = read_image("she.png").pixels, model.encode_style(gallery.find("wave"))
+    for words, mask in ((["--mask", "not:person"], PersonMask(inverse=True)), (["--mask", "person"], PersonMask())):
+        assert run("image", "she.png", "--style", "wave", *words, "-o", "out.png", "--overwrite")[0] == 0
+        assert np.array_equal(read_image("out.png").pixels, model.apply(photo, wave, mask=mask))
+        assert f"{words[0]} {words[1]} -o" in run("info", "out.png")[1]
+    kept = model.apply(photo, wave, regions=[Region(PersonMask(feather=4), None)])
+    words = ["--region", "person=keep", "--feather", "4"]
+    assert run("image", "she.png", "--style", "wave", *words, "-o", "out.png", "--overwrite")[0] == 0
+    assert np.array_equal(read_image("out.png").pixels, kept)
+    # Where there is nobody, the notes say so.
+    write_image(place / "wall.png", np.full((64, 64, 3), 130, np.uint8))
+    for words in (["--mask", "person"], ["--mask", "not:person"], ["--region", "person=ink"]):
+        code, out, _ = run("image", "wall.png", "--style", "wave", *words, "-o", "out.png", "--overwrite")
+        assert code == 0 and "nobody was found in it" in out
+    # A file or a folder of that very name wins.
+    half(place, "person/she.png")
+    assert run("image", "she.png", "--style", "wave", "--mask", "person", "-o", "out.png", "--overwrite")[0] == 0
+    assert np.array_equal(read_image("out.png").pixels[:, :32], model.apply(photo, wave)[:, :32])
+
+
+def test_pictures_tell_the_command_that_made_them_and_no_folder(run, place, model):
+    half(place, "secret place/left half.png")
+    words = ["--style", "styles/ink.png:2", "--style", "wave", "--strength", "0.8", "--size", "24"]
+    words += ["--mask", "not:secret place/left half.png", "--feather", "2", "--keep-colors", "luminance"]
+    words += ["--region", "secret place/left half.png=mosaic,ink:0.5@0.3", "--region", "masks=keep"]
+    half(place, "masks/a.png")
+    assert run("image", place / "photos" / "a.png", *words, "-o", "one.png")[0] == 0
+    (line,) = json.loads(run("info", "one.png", "--json")[1])["history"]
+    assert run("info", "one.png")[1] == line + "\n"
+    command, _, made_by = line.partition("  # ")
+    assert made_by == f"restyle {restyle.__version__}, model {model.card.name} {model.card.version}"
+    assert "secret" not in line and str(place) not in line
+    # The same words, with the folders in their places again, make the same picture.
+    for name in ("secret place/left half.png", "styles/ink.png", "masks/a.png"):
+        command = command.replace(Path(name).name, name)
+    again = shlex.split(command)
+    again = [{"CONTENT": "photos/a.png", "OUTPUT": "two.png"}.get(word, word) for word in again]
+    assert run(*again[1:])[0] == 0
+    assert np.array_equal(read_image("one.png").pixels, read_image("two.png").pixels)
+    # Painted once more, it tells of both.
+    assert run("image", "one.png", "--style", "ink", "-o", "three.jpg")[0] == 0
+    assert run("info", "three.jpg")[1].splitlines()[0] == line
+    assert "--style ink -o OUTPUT" in run("info", "three.jpg")[1].splitlines()[1]
+
+
+def test_each_picture_tells_of_its_own_style(run, place):
+    assert run("image", "photos/a.png", "--style", "styles", "-o", "out")[0] == 0
+    assert run("image", "photos/a.png", "--style", "wave", "--style", "ink", "--morph", "3", "-o", "frames")[0] == 0
+    told = {name: run("info", name)[1] for name in ("out/a_wave.png", "out/a_ink.png", "frames/a_0002.png")}
+    for name, words in zip(
+        told, ("--style wave.png", "--style ink.png", "--style wave:0.5 --style ink:0.5"), strict=True
+    ):
+        assert f"image CONTENT {words} -o" in told[name]
+
+
+def test_no_metadata_where_none_is_wanted(run, place):
+    exif = PIL.Image.Exif()
+    exif[0x010F] = "Maker"
+    write_image(place / "own.jpg", read_image("photos/a.png").pixels, exif=exif.tobytes())
+    for words, there in (([], True), (["--no-metadata"], False)):
+        assert run("image", "own.jpg", "--style", "wave", *words, "-o", "out.jpg", "--overwrite")[0] == 0
+        assert (b"Maker" in Path("out.jpg").read_bytes(), b"wave" in Path("out.jpg").read_bytes()) == (there, there)
+    assert "does not say how it was made" in run("info", "out.jpg")[1]
+    assert run("info", "missing.jpg")[0] == 3
+
+
+def test_a_dry_run_tells_what_would_be_done_and_does_nothing(run, place, monkeypatch):
+    monkeypatch.setattr(Stylizer, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    (place / "photos" / "bad.jpg").write_bytes(b"no picture")
+    (place / "out").mkdir()
+    write_image(place / "out" / "b c.jpg", read_image("photos/a.png").pixels)
+    words = ["image", "photos", "--style", "wave", "-o", "out", "--skip-existing", "--size", "400x500", "--dry-run"]
+    code, out, err = run(*words)
+    assert code == 3
+    assert "500 x 400  0.2 GB" in out and "2 to paint, 1 failed, 1 skipped" in out
+    assert "bad.jpg" in err
+    assert files("out") == ["b c.jpg"]
+    rows = json.loads(run(*words, "--json")[1])["pictures"]
+    assert [row.get("output") for row in rows if "error" not in row] == ["out/2024/söder/a.png", "out/a.png"]
+    needed = estimate_memory((400, 500))
+    assert all(row["memory_bytes"] == needed for row in rows if "error" not in row)
+    half(place, "masks/other.png")
+    monkeypatch.setattr(painter, "machine_memory", lambda: 8_000_000_000)
+    # Styles and masks that are not there, and pictures that would not fit, are told beforehand, too.
+    for wrong, expected in (
+        (["--style", "none.jpg"], 3),
+        (["--mask", "masks"], 3),
+        (["--size", "9000x20000", "--tile", "0"], 6),
+    ):
+        code, _, err = run("image", "photos/a.png", "--style", "wave", *wrong, "-o", "new.png", "--dry-run")
+        assert (code, len(err.splitlines())) == (expected, 1), err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -268,6 +366,9 @@ def test_regions_and_soft_edges(run, place, model):
         (["--style", "wave", "--feather", "5"], "--feather needs --mask or --region"),
         (["--style", "wave", "--workers", "2"], "--workers needs --cluster"),
         (["--region", "left.png=wave", "--morph", "3"], "--morph needs --style"),
+        (["--style", "wave", "--region", "left.png=keep@0.5"], "keep takes no strength"),
+        (["--style", "wave", "--dry-run", "--watch"], "cannot go together"),
+        (["--style", "s3://bucket/wave.jpg"], "'s3://bucket/wave.jpg' is an address"),
         (["--region", "left.png=wave", "--grid"], "--grid needs --style"),
         (["--style", "wave", "--style-crop", "random", "--seed", "-1"], "--seed"),
         (["--style", "wave", "--style", "ink", "--morph", "999999999"], "--morph"),
@@ -456,13 +557,28 @@ def test_defaults_are_those_of_the_engine():
     assert options.parse_style("C:\\art\\wave.jpg") == ("C:\\art\\wave.jpg", 1.0)
 
 
-def test_the_commands_in_the_documentation_run(run, place, monkeypatch):
+def test_the_commands_in_the_documentation_run(run, place):
+    run_documented(run, place, [words for words in documented() if not names_people(words)], at_least=8)
+
+
+def test_the_commands_about_people_in_the_documentation_run(run, place, finds_people):
+    run_documented(run, place, list(filter(names_people, documented())), at_least=2)
+
+
+def names_people(words):
+    return any(word == "person" or word.endswith(":person") or word.startswith("person=") for word in words)
+
+
+def documented():
     document = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
     chapter = document.split("## restyle image\n")[1].split("\n## ")[0]
     lines = [line for line in chapter.splitlines() if line.startswith("    restyle image ") and "--cluster" not in line]
     commands = [line.split() for line in lines]
-    commands = [[word.strip('"') for word in words] for words in commands if "CONTENT..." not in words]
-    assert len(commands) > 8
+    return [[word.strip('"') for word in words] for words in commands if "CONTENT..." not in words]
+
+
+def run_documented(run, place, commands, *, at_least):
+    assert len(commands) >= at_least
     for name in ("photo.jpg", "a.jpg", "b.png", "painting.jpg", "person.png", "sky.png", "inbox/a.jpg"):
         (place / name).parent.mkdir(exist_ok=True)
         write_image(place / name, read_image("photos/a.png").pixels)

@@ -68,4 +68,4 @@ def test_a_constant_picture_stays_calm(run, files, tmp_path):
         run("image", files["constant_colour"], "--style", files["constant_colour"], "-o", tmp_path / "out.png")[0] == 0
     )
     painted = read_image(tmp_path / "out.png").pixels.astype(int)
-    assert painted.std((0, 1)).max() < 3  # grain, as weak as a style without any texture wants it
+    assert painted.std((0, 1)).max() < 1

@@ -23,6 +23,7 @@ from restyle.image import (
     Picture,
     encode_image,
     fit_short_side,
+    read_history,
     read_image,
     read_size,
     resize,
@@ -210,6 +211,37 @@ def test_exif_keeps_what_was_written_and_drops_what_is_stale(tmp_path: Path, pho
         assert again.get_ifd(0x8769) == {0x9003: "2024:05:06 07:08:09"}, suffix
         assert again.get_ifd(0x8825) == {1: "N", 2: (48.0, 8.0, 15.0)}, suffix
     assert write_image(tmp_path / "out.gif", photo, exif=kept)[0] == "GIF cannot hold EXIF data"
+
+
+HISTORICAL = (".jpg", ".png", ".webp", ".avif", ".tif")
+
+
+@pytest.mark.parametrize("suffix", HISTORICAL)
+def test_how_a_picture_was_made_is_read_back(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x010E], exif[0x8769] = "My caption", {0x9286: b"ASCII\0\0\0mine"}
+    first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
+    assert write_image(first, photo, exif=exif.tobytes(), history="painted once") == ()
+    assert read_history(first) == ["painted once"]
+    # What was done before is kept, and what the photographer wrote stays; other signs than ASCII are spelt out.
+    assert write_image(second, photo, exif=read_image(first).exif, history="then in 'søster'") == ()
+    assert read_history(second) == ["painted once", r"then in 's\xf8ster'"]
+    with Image.open(second) as picture:
+        kept = picture.getexif()
+        assert (kept[0x010E], kept[0x0131]) == ("My caption", "restyle")
+        assert kept.get_ifd(0x8769)[0x9286] == b"ASCII\0\0\0mine"
+
+
+def test_a_history_alone_costs_little_and_where_there_is_no_place_nothing(photo: np.ndarray, tmp_path: Path) -> None:
+    large = np.repeat(np.repeat(photo, 8, 0), 8, 1)
+    assert len(encode_image(large, "tiff", history="painted")) < len(encode_image(large, "tiff")) + 300  # compressed
+    for suffix in (".gif", ".bmp", ".ppm"):
+        notes = write_image(tmp_path / f"out{suffix}", photo, history="painted")
+        assert not any("EXIF" in note for note in notes)
+        assert read_history(tmp_path / f"out{suffix}") == []
+    assert read_history(saved(to_pil(photo), "PNG", exif=b"Exif\0\0MM\0*nonsense")) == []
+    with pytest.raises(ImageError, match="known format"):
+        read_history(b"no picture")
 
 
 def test_broken_exif_does_not_spoil_the_picture(photo: np.ndarray) -> None:

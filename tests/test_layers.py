@@ -15,8 +15,8 @@ LAYERS = [
     {"serve", "learn", "export", "batch"},
     {"video"},
     {"stylizer"},
-    {"controls"},
-    {"style", "runtime", "gallery", "image", "tiling", "weights", "metrics", "nn"},
+    {"controls", "painter"},
+    {"style", "runtime", "gallery", "image", "tiling", "weights", "cache", "metrics", "nn"},
     {"errors"},
 ]
 # Deliberate exceptions: inside nn the reading order is ops, then pretrained and losses, then networks, then the two.
@@ -26,16 +26,18 @@ LANDLORDS = {
     "torch": {"nn", "learn", "export"},
     "accelerate": {"learn"},
     "safetensors": {"nn"},
-    "onnx": {"export"},
-    "openvino": {"runtime"},
+    "onnx": {"export", "controls"},
+    "tflite": {"controls"},
+    "openvino": {"runtime", "export"},
     "onnxruntime": {"runtime", "export"},
     "PIL": {"image"},
     "pillow_heif": {"image"},
-    "platformdirs": {"stylizer"},
+    "platformdirs": {"cache"},
     "typer": {"cli"},
     "rich": {"cli"},
     "av": {"video"},
     "cv2": {"video"},
+    "pyvirtualcam": {"video"},
     "starlette": {"serve"},
     "fastapi": {"serve"},
     "anyio": {"serve"},
@@ -44,8 +46,9 @@ LANDLORDS = {
     "uvicorn": {"serve"},
     "ray": {"batch"},
     "pyarrow": {"batch"},
-    "depthai": {"export", "video"},
-    "numpy": {"runtime", "stylizer", "style", "controls", "image", "tiling", "metrics"}
+    "depthai": {"video"},
+    "luxonis_ml": {"export"},
+    "numpy": {"runtime", "painter", "stylizer", "style", "controls", "image", "tiling", "metrics"}
     | {"nn", "learn", "export", "video", "serve", "batch"},
 }
 

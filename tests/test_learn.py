@@ -107,7 +107,6 @@ def test_style_steps_report_every_loss_and_move_both_networks(folders, loss_weig
     torch.manual_seed(run.seed)
     fresh = training.fast_model().state_dict()
     trained = training.load_checkpoint(tmp_path / "run" / "checkpoint.pt")["model"]
-    del fresh["stylizer.grain"]  # fixed numbers
     still = [name for name in fresh if torch.equal(fresh[name], trained[name])]
     assert not still
 

@@ -4,6 +4,7 @@ import torch
 from restyle.nn.losses import (
     colour_loss,
     content_loss,
+    contrast_loss,
     feature_statistics,
     gram_loss,
     gram_matrix,
@@ -129,3 +130,29 @@ def test_layout_is_what_no_change_of_colours_explains():
     patched = recoloured.clone()
     patched[:, :, :64, :64] += 0.5
     assert (layout_loss(patched, photo) > 0.05).all()
+
+
+def test_contrast_loss_forbids_texture_where_the_photograph_has_none():
+    noise = torch.rand(2, 3, 192, 192, generator=torch.Generator().manual_seed(0))
+    busy_left, busy_right = noise.clone(), noise.clone()
+    busy_left[:, :, :, 96:] = busy_right[:, :, :, :96] = 0.5
+    assert (contrast_loss(busy_left, busy_left, busy_right) < 0.1).all()  # whatever the place of the style's texture
+    assert (contrast_loss(busy_right, busy_left, busy_right) > 0.7).all()
+    assert (contrast_loss(noise, busy_left, noise) > 0.3).all()  # even if the style is busy everywhere
+    assert (contrast_loss(torch.full_like(noise, 0.5), busy_left, noise) < 0.01).all()  # anything may be calm
+
+
+def test_contrast_loss_allows_no_more_texture_than_the_style_has():
+    noise = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0))
+    quiet = 0.5 + 0.2 * (noise - 0.5)
+    assert contrast_loss(quiet, noise, quiet) < 0.05 < 1 < contrast_loss(noise, noise, quiet)
+
+
+def test_contrast_loss_ignores_noise_that_nobody_sees():
+    generator = torch.Generator().manual_seed(0)
+    photo, painted = (torch.rand(1, 3, 192, 192, generator=generator) for _ in range(2))
+    photo[:, :, :, 96:] = 0.5
+    grainy = photo + torch.randn(photo.shape, generator=generator) / 2550
+    torch.testing.assert_close(
+        contrast_loss(painted, grainy, painted), contrast_loss(painted, photo, painted), atol=0.02, rtol=0
+    )

@@ -272,11 +272,12 @@ def test_kill_9_in_the_middle_leaves_nothing_after_the_next_start(tmp_path, phot
             again, address = run_server(tmp_path)
             with again:
                 try:
-                    lost = httpx.get(address + reply.headers["location"])
+                    lost = httpx.get(address + reply.headers["location"], timeout=60)
                     assert files_in(tmp_path) == []
                     assert len(list(tmp_path.iterdir())) == 2  # the new one's and the neighbour's, which lives
                     assert (lost.status_code, "no job outlives" in lost.json()["detail"]) == (404, True)
-                    reply = httpx.post(f"{address}/v1/videos", files={"content": long}, data={"style_id": "wave"})
+                    form = {"files": {"content": long}, "data": {"style_id": "wave"}}
+                    reply = httpx.post(f"{address}/v1/videos", **form, timeout=60)
                     assert reply.status_code == 202
                     with httpx.stream("GET", f"{address}{reply.headers['location']}/events", timeout=60) as events:
                         lines = events.iter_lines()

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import restyle
-from restyle import gallery, stylizer
-from restyle.errors import ModelFileError, UnknownNameError
+from restyle import gallery, painter
+from restyle.errors import LimitError, ModelFileError, UnknownNameError
 from restyle.image import read_image, resize
 from restyle.stylizer import Style, Stylizer
 
@@ -156,13 +157,13 @@ def test_many_pictures_of_mixed_sizes_equal_one_by_one(model, wave, mosaic, phot
 
 def test_batches_are_real(model, wave, photo, monkeypatch):
     sizes = []
-    real = model._painter.run
+    real = model._painter.graph.run
     monkeypatch.setattr(
-        model._painter, "run", lambda inputs, **only: sizes.append(len(inputs["content"])) or real(inputs)
+        model._painter.graph, "run", lambda inputs, **only: sizes.append(len(inputs["content"])) or real(inputs)
     )
     model.apply_many([photo, photo[:40, :50], photo, photo], wave)
     assert sorted(sizes) == [1, 3]
-    monkeypatch.setattr(stylizer, "LARGEST_BATCH_PIXELS", 2 * photo[:, :, 0].size)
+    monkeypatch.setattr(painter, "LARGEST_BATCH_PIXELS", 2 * photo[:, :, 0].size)
     sizes.clear()
     model.apply_many([photo] * 5, wave)
     assert sizes == [2, 2, 1]
@@ -214,7 +215,7 @@ def test_tiles_equal_the_whole(model, wave, castle):
 
 def test_statistics_put_together_from_pieces_are_nearly_those_of_the_whole(model, wave, castle, monkeypatch):
     whole = model.apply(castle, wave, tile=0).astype(int)
-    monkeypatch.setattr(stylizer, "STATISTICS_TILE", 256)
+    monkeypatch.setattr(painter, "STATISTICS_TILE", 256)
     pieced = model.apply(castle, wave, tile=256).astype(int)
     assert 0 < np.abs(pieced - whole).mean() < 1
     # 700 columns are cut at 240 and 480: the step across a cut is that of the whole picture.
@@ -232,29 +233,58 @@ def test_thin_pictures_are_tiled_too(model, wave):
 
 def test_tiles_are_taken_when_a_picture_is_large(model, wave, castle, monkeypatch):
     calls = []
-    real = model._painter.run
+    real = model._painter.graph.run
 
     def run(inputs, *, only=None):
         calls.append((only, inputs["content"].shape[2]))
         return real(inputs, only=only)
 
-    monkeypatch.setattr(model._painter, "run", run)
+    monkeypatch.setattr(model._painter.graph, "run", run)
     model.apply(castle, wave)
     assert calls == [(None, 700)]
-    monkeypatch.setattr(stylizer, "WHOLE_PIXELS", 100_000)
-    monkeypatch.setattr(stylizer, "TILE", 256)
+    monkeypatch.setattr(painter, "WHOLE_PIXELS", 100_000)
+    monkeypatch.setattr(painter, "TILE", 256)
     model.apply_many([castle, castle], wave)
     assert calls[1] == ("own", 700)
     # A tile that ends inside the picture reaches the model's halo beyond what is kept of it.
-    assert model.card.grid == 256
+    assert model.card.grid == 8
     widths = {width for only, width in calls if only == "stylized"}
-    # 256 pixels before (the halo, up to the grid), 256 that are kept, and the halo; at the end from a multiple of 256.
-    assert widths == {256 + 256 + model.card.halo, 700 - 256}
+    # Three columns of up to 240 pixels that are kept, with the halo; the last begins at a multiple of 8.
+    assert widths == {240 + 2 * model.card.halo, 700 - 336}
     calls.clear()
     model.apply(castle, wave, tile=704)  # the picture fits into one tile
     assert calls == [(None, 700)]
     with pytest.raises(ValueError, match="tile must be 0 or at least 128, got 100"):
         model.apply(castle, wave, tile=100)
+
+
+def test_what_would_not_fit_is_refused_before_it_is_painted(model, wave, photo, monkeypatch):
+    needed = model.estimate_memory(photo.shape[:2])
+    monkeypatch.setattr(painter, "machine_memory", lambda: needed)
+    assert model.apply(photo, wave).shape == photo.shape
+    monkeypatch.setattr(painter, "machine_memory", lambda: needed - 1)
+    monkeypatch.setattr(model._painter.graph, "run", lambda *_, **__: pytest.fail("it was painted"))
+    with pytest.raises(LimitError, match=r"painting 96 x 128 pixels takes about 0.2 GB .* in tiles"):
+        model.apply(photo, wave)
+
+
+def test_the_estimate_grows_with_the_picture_and_tiles_bound_it(model):
+    estimates = [model.estimate_memory((side, side)) for side in (16, 500, 1000, 2000)]
+    assert estimates == sorted(set(estimates))
+    whole, tiled = (model.estimate_memory((10_000, 10_000), tile=tile) for tile in (0, None))
+    assert tiled < whole / 5
+    beyond = model.estimate_memory((10_000, 20_000)) - tiled
+    assert beyond == 100_000_000 * painter.PICTURE_BYTES  # only the picture itself
+    small = model.estimate_memory((1000, 2000), work_size=100)
+    assert model.estimate_memory((100, 200)) < small < model.estimate_memory((1000, 2000))
+
+
+def test_the_machine_tells_its_memory_or_nothing_is_refused(monkeypatch, tmp_path):
+    there = painter.machine_memory()
+    assert there is None or there > 100_000_000
+    monkeypatch.delattr(os, "sysconf", raising=False)  # as on Windows
+    assert painter.machine_memory() is None
+    painter.check_memory((10**6, 10**6), 10**18)
 
 
 def test_encoding_is_kept_on_disk_and_mended(model, private_cache, photo, monkeypatch):
@@ -286,7 +316,7 @@ def test_nothing_is_kept_where_that_is_not_wanted(model, private_cache, photo):
 
 
 def test_entries_of_other_models_live_beside_each_other(model, private_cache, photo):
-    other = Stylizer(dataclasses.replace(model.card, name="other"), model._encoder, model._painter)
+    other = Stylizer(dataclasses.replace(model.card, name="other"), model._encoder, model._painter.graph)
     assert model.encode_style(photo).model != other.encode_style(photo).model
     assert len([*private_cache.rglob("*.npz")]) == 2
 

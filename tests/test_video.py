@@ -1,7 +1,9 @@
 """From file to file: the pipeline, styles over time, and the command."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,6 +153,47 @@ def test_ahead_keeps_the_order_and_hands_errors_on():
     assert taken == list(range(50))
 
 
+def test_a_stage_that_ctrl_c_meets_at_its_start_never_begins(monkeypatch):
+    """Nobody waits for it, and a network that paints while Python ends aborts the program."""
+    threads, begun = [], []
+
+    def interrupted(thread):
+        threads.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(ahead((begun.append(i) for i in range(3)), 1))
+    threads[0].start()  # as the system does it, a little later
+    threads[0].join()
+    assert begun == []
+
+
+def test_a_second_ctrl_c_does_not_leave_a_stage_running(monkeypatch):
+    running, join, presses = threading.Event(), threading.Thread.join, iter([1, 2])
+
+    def numbers():
+        running.set()
+        yield 1
+        time.sleep(0.2)  # a picture that is being painted
+        running.clear()
+        yield 2
+
+    def interrupted(thread, timeout=None):
+        if next(presses, None):
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    items = ahead(numbers(), 1)
+    assert next(items) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            items.close()
+    assert not running.is_set()
+
+
 # --- the command
 
 
@@ -193,9 +236,9 @@ def test_video_options_arrive(run, clip, tmp_path):
         (["--codec", "h265x"], 2, "no video encoder is called 'h265x'"),
         (["--encoder-option", "fast"], 2, "'fast' is not NAME=VALUE"),
         (["--crf", "20", "--codec", "mpeg4"], 2, "the encoder mpeg4 has no option 'crf'"),
-        (["--sound", "loud"], 2, "sound must be one of copy, drop"),
+        (["--crf", "nan"], 2, "nan is no quality"),
+        (["--tile", "5"], 2, "tile must be"),
         (["--style", "wavy"], 2, "is called 'wavy'"),
-        (["--mask", "none.png"], 3, "none.png"),
         (["--size", "8"], 3, "8 x 12 pixels are too small"),
         (["-o", "out.xyz"], 2, "no video format is called '.xyz'"),
         (["--device", "npu"], 5, "npu"),
@@ -207,6 +250,70 @@ def test_video_usage(run, clip, tmp_path, words, code, sentence):
     assert sentence in " ".join(err.replace("│", " ").split())
     assert "Traceback" not in out + err
     assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--sound", "loud"], 2, "sound must be one of copy, drop"),
+        (["--mask", "none.png"], 3, "none.png"),
+        (["--pixel-format", "yuv9"], 2, "the encoder libx264 has no pixel format 'yuv9'"),
+    ],
+)
+def test_what_can_be_refused_at_once_is_refused_before_the_model_is_loaded(
+    run, clip, tmp_path, monkeypatch, words, code, sentence
+):
+    monkeypatch.setattr("restyle.stylizer.Stylizer.load", lambda *_, **__: pytest.fail("loaded the model"))
+    got, _, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", *words)
+    assert (got, sentence in err) == (code, True), err
+
+
+def test_large_frames_are_painted_in_tiles(model, wave, tmp_path, monkeypatch):
+    frames = panned(2, (144, 160))
+    stream = [Frame(pixels, i, 1, i / 25) for i, pixels in enumerate(frames)]
+    (whole, _), (tiled, _) = (
+        [item.pixels for item in paint(stream, model, Look(wave, calm=0, tile=tile))] for tile in (0, 128)
+    )
+    assert np.array_equal(tiled, model.apply(frames[0], wave, tile=128))
+    assert apart(tiled, whole) < 1
+    monkeypatch.setattr("restyle.video.pipeline.WHOLE_PIXELS", 144 * 160 - 1)
+    monkeypatch.setattr(type(model), "paint", lambda *_, **__: pytest.fail("painted whole what is large"))
+    assert len(list(paint(stream, model, Look(wave)))) == 2
+
+
+def test_preview_shows_what_is_made(run, clip, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("restyle.video.outlets.MjpegPage.write", lambda _, pixels: shown.append(pixels.copy()))
+    code, _, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", "--preview", 0)
+    assert code == 0
+    assert re.search(r"preview: http://127\.0\.0\.1:\d+/", err)
+    assert len(shown) == 12
+    assert apart(shown[5], frames_of(tmp_path / "out.mp4")[5]) < 8
+    assert threading.active_count() < 9  # the page is gone
+
+
+def test_evaluate_measures_flicker_on_a_video(run, clip):
+    words = ["evaluate", "--video", clip, "--style", "wave", "--style", "ink", "--frames", 8, "--threads", 1]
+    code, out, err = run(*words, "--json")
+    assert (code, err) == (0, "")
+    rows = json.loads(out)["rows"]
+    assert [row["style"] for row in rows] == ["wave", "ink"]
+    for row in rows:
+        errors = row["warp_error"]
+        assert row["frames"] == 8
+        assert errors["input"] < errors["calm"] < errors["frame_by_frame"]
+        expected = (errors["calm"] - errors["input"]) / (errors["frame_by_frame"] - errors["input"])
+        assert row["flicker_left"] == pytest.approx(expected)
+        assert row["still"]["calm"] < row["still"]["frame_by_frame"]
+    for more, sentence in (
+        (["--content", "x"], "--content cannot go with --video"),
+        (["--frames", "1"], "--frames"),
+        (["--calm", "nan"], "calm must lie between 0 and 1"),
+    ):
+        code, _, err = run(*words, *more)
+        assert code == 2
+        assert sentence in " ".join(err.replace("│", " ").split())
+    assert run("evaluate", "--video", clip)[0] == run("evaluate", "--style", "wave")[0] == 2
 
 
 def test_video_tells_of_damage_and_keeps_the_rest(run, tmp_path):
@@ -252,6 +359,7 @@ def test_a_signal_ends_it_at_once_and_leaves_nothing(tmp_path, name):
         while not list(Path(tmp_path).glob(".restyle-*")) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         process.send_signal(signal.Signals[name])
-        assert process.wait(timeout=30) == 130
-        assert "Traceback" not in process.stderr.read()
+        _, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
     assert os.listdir(tmp_path) == ["in.mp4"]

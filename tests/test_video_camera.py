@@ -1,9 +1,6 @@
 """Live pictures: the newest wins, lost sources come back, and what was recorded can be played."""
 
-import http.client
-import itertools
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -11,17 +8,16 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from clips import panned, write_clip
 from restyle.errors import VideoError
 from restyle.video.camera import Camera, Pace, Shot, StyleSwitch, paint_live
-from restyle.video.outlets import MjpegPage, RawFrames, Recording
 from restyle.video.reader import Frame, VideoReader
+from restyle.video.remote import KEYS, Remote
 
 
 @pytest.fixture
@@ -61,10 +57,9 @@ def test_the_newest_picture_wins(model, wave):
 def test_a_slow_reader_sees_no_old_pictures(clip):
     with Camera(str(clip)) as camera:
         first = camera.newest()
-        time.sleep(0.3)
-        now = camera.newest(first.number)
-        assert now.number > first.number + 5
-        assert time.monotonic() - now.taken < 0.15
+        while (latest := camera._newest).number < first.number + 5:
+            time.sleep(0.02)
+        assert camera.newest(first.number).number >= latest.number
 
 
 def test_a_file_is_played_over_and_over(clip):
@@ -93,6 +88,15 @@ def test_a_webcam_that_is_not_there_gets_one_sentence(capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_who_waits_for_a_closed_camera_is_told(clip):
+    with Camera(str(clip)) as camera:
+        waiting = threading.Thread(target=camera.newest, args=(10**9,))
+        waiting.start()
+        camera.close()
+        waiting.join(timeout=20)
+        assert not waiting.is_alive()
+
+
 def test_pictures_that_are_too_small(clip):
     with pytest.raises(VideoError, match="pixels are too small"):
         Camera(str(clip), size=8)
@@ -107,9 +111,10 @@ def test_whatever_goes_wrong_nobody_waits_for_ever(clip, monkeypatch):
         Camera(str(clip))
 
 
-def test_a_stream_that_dies_is_asked_again(tmp_path):
-    write_clip(tmp_path / "in.mkv", panned(6))
-    data, asked, said = (tmp_path / "in.mkv").read_bytes(), [], []
+def test_a_stream_that_dies_is_asked_again_and_keeps_its_size(tmp_path):
+    first = write_clip(tmp_path / "in.mkv", panned(6)).read_bytes()
+    other = write_clip(tmp_path / "other.mkv", panned(6, (80, 128))).read_bytes()
+    asked, said = [], []
 
     class Stream(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -119,7 +124,7 @@ def test_a_stream_that_dies_is_asked_again(tmp_path):
                 return
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(first if len(asked) == 1 else other)
 
         def log_message(self, *_):
             pass
@@ -131,7 +136,9 @@ def test_a_stream_that_dies_is_asked_again(tmp_path):
         with Camera(f"http://127.0.0.1:{server.server_address[1]}/x.mkv", tell=said.append) as camera:
             number = 0
             while number < 12:
-                number = camera.newest(number).number
+                shot = camera.newest(number)
+                number = shot.number
+                assert shot.pixels.shape == (64, 96, 3)
     finally:
         server.shutdown()
         server.server_close()
@@ -184,78 +191,20 @@ def test_pictures_are_painted_smaller_but_shown_as_large(model, wave):
     assert sides[0] == 256 > sides[1] >= sides[2] >= 128
 
 
-def test_the_page_shows_the_newest_picture_and_asks_for_the_next_style():
-    pressed = []
-    page = MjpegPage(0, lambda: pressed.append(1))
-    try:
-        ask = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
-        ask.request("GET", "/")
-        assert b"/stream" in ask.getresponse().read()
-        ask.request("POST", "/next")
-        assert ask.getresponse().status == 204
-        assert pressed == [1]
-        for how in (
-            ("GET", "/etc/passwd", {}),
-            ("GET", "/", {"Host": "evil.example"}),
-            ("POST", "/next", {"Host": "x"}),
-        ):
-            stranger = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
-            stranger.request(how[0], how[1], headers=how[2])
-            assert stranger.getresponse().status == 404
-        assert pressed == [1]
-        watch = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
-        watch.request("GET", "/stream")
-        response = watch.getresponse()
-        red = np.zeros((32, 48, 3), np.uint8)
-        red[:, :, 0] = 200
-        stop = threading.Event()
-
-        def show():
-            while not stop.wait(0.02):
-                page.write(red)
-
-        shower = threading.Thread(target=show)
-        shower.start()
-        try:
-            head = b"".join(itertools.takewhile(lambda line: line != b"\r\n", iter(response.readline, b"")))
-            picture = response.read(int(re.search(rb"Content-Length: (\d+)", head)[1]))
-        finally:
-            stop.set()
-            shower.join()
-        pixels = np.asarray(Image.open(BytesIO(picture)))
-        assert np.abs(pixels.astype(int) - red).max() < 12  # red, not blue
-        watch.close()
-        with pytest.raises(VideoError, match=f"port {page.port}"):
-            MjpegPage(page.port, print)
-    finally:
-        page.close()
-
-
-def test_raw_pictures_and_recordings(tmp_path):
-    frames = panned(5)
-    stream = BytesIO()
-    raw, film = RawFrames(stream), Recording(tmp_path / "film.mp4", (64, 96))
-    for pixels in frames:
-        raw.write(pixels[:, ::-1])
-        film.write(pixels)
-    film.close()
-    assert stream.getvalue() == b"".join(one[:, ::-1].tobytes() for one in frames)
-    with VideoReader(tmp_path / "film.mp4") as reader:
-        shown = [item.pixels for item in reader if isinstance(item, Frame)]
-    assert len(shown) == 5
-    assert np.abs(shown[0].astype(int) - frames[0]).mean() < 12
-
-
 def test_camera_command(run, clip, tmp_path):
     words = ["camera", clip, "--style", "wave", "--output", "none", "--record", tmp_path / "film.mp4", "--calm", 0]
     code, out, err = run(*words, "--seconds", 0.5, "--size", 48, "--mirror", "--fps", 10, "--threads", 1)
-    assert (code, out, err) == (0, "", "")
+    assert (code, out, err) == (0, "", f"recorded {tmp_path / 'film.mp4'}\n")
     with VideoReader(tmp_path / "film.mp4") as reader:
         shown = [item.pixels for item in reader if isinstance(item, Frame)]
     assert len(shown) > 1
     assert shown[0].shape == (48, 72, 3)
     for wrong, code, sentence in (
-        (["--output", "window"], 2, "'window' is none of page, stdout, none"),
+        (["--output", "window"], 2, "'window' is none of page, virtual, stdout, none"),
+        (["--output", "none:/dev/video2"], 2, "is none of page, virtual, stdout, none"),
+        (["--fps", "nan"], 2, "nan is no number to count with"),
+        (["--seconds", "nan"], 2, "nan is no number to count with"),
+        (["--folder", tmp_path / "nowhere"], 2, "there is no folder"),
         (["--record", tmp_path / "film.mp4"], 3, "exists already"),
         (["--style", "wavy"], 2, "is called 'wavy'"),
         (["--calm", "nan"], 2, "calm must lie between 0 and 1"),
@@ -282,3 +231,79 @@ def test_a_signal_finishes_the_recording(clip, tmp_path, name):
     assert sorted(os.listdir(tmp_path)) == ["film.mkv", "in.mp4"]
     with VideoReader(tmp_path / "film.mkv") as reader:
         assert sum(isinstance(item, Frame) for item in reader) >= 3
+
+
+# --- keys, buttons, and what they ask for
+
+
+@pytest.fixture
+def remote(clip, wave, mosaic):
+    with Camera(str(clip)) as camera:
+        yield Remote(camera, StyleSwitch([wave, mosaic]), strength=0.95)
+
+
+def test_each_key_does_what_it_says(remote):
+    assert set(KEYS) == set("n+-msrq")
+    assert remote.press("n") == "style 2"
+    assert [remote.press("+"), remote.press("-")] == ["strength 1.05", "strength 0.95"]
+    for _ in range(20):
+        remote.press("+")
+    assert remote.strength == 2
+    for _ in range(30):
+        remote.press("-")
+    assert remote.strength == 0
+    assert [remote.press("m"), remote.press("m")] == ["mirrored", "not mirrored"]
+    assert not remote.take_snapshot()
+    assert remote.press("s") == "snapshot"
+    assert [remote.take_snapshot(), remote.take_snapshot()] == [True, False]
+    assert [remote.press("r"), remote.press("r")] == ["recording", "recording ended"]
+    assert remote.press("x") is None
+    assert not remote.stopped
+    remote.press("q")
+    assert remote.stopped
+
+
+def test_a_press_is_seen_in_the_next_pictures(clip, model, wave):
+    with Camera(str(clip)) as camera:
+        remote = Remote(camera, StyleSwitch([wave]), strength=0)
+        live = paint_live(camera, model, remote._styles, strength=lambda: remote.strength, calm=0)
+        before = next(live).pixels.astype(int)
+        remote.press("m")
+        time.sleep(0.1)
+        next(live)
+        mirrored = [next(live).pixels[:, ::-1].astype(int) for _ in range(10)]
+        assert min(np.abs(one - before).mean() for one in mirrored) < 6  # the clip comes round again
+        remote.press("+")
+        assert min(np.abs(next(live).pixels[:, ::-1].astype(int) - one).mean() for one in mirrored) > 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals differ")
+def test_keys_of_the_terminal(clip, tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "restyle", "camera", str(clip), "--style", "wave", "-o", "none"]
+    # A session of its own whose terminal it is, as for a program that a person has started.
+    start = "import os, sys, fcntl, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    start += "os.execv(sys.argv[1], sys.argv[1:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", start, *command], cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        guard = threading.Timer(90, process.kill)  # if an answer never comes, reading for it ends
+        guard.start()
+        said = iter(process.stderr.readline, "")
+        assert any("n next style" in line for line in said)
+        for key, answer in ((b"s", "snapshot restyle-"), (b"r", "recording"), (b"r", "recorded restyle-")):
+            os.write(ours, key)
+            assert any(answer in line for line in said)
+            while key == b"r" and not os.listdir(tmp_path)[2:] and process.poll() is None:  # until the film has begun
+                time.sleep(0.02)
+        os.write(ours, b"q")
+        assert process.wait(timeout=30) == 0
+        guard.cancel()
+    os.close(ours)
+    os.close(theirs)
+    names = {Path(name).suffix for name in os.listdir(tmp_path)}
+    assert names == {".mp4", ".png"}
+    assert len(os.listdir(tmp_path)) == 3

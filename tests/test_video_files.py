@@ -290,7 +290,7 @@ def test_encoders_that_do_not_fit(tmp_path):
         (Encoding("gif"), ValueError, r"ending in \.mp4 cannot hold what gif makes"),
         (Encoding(options={"wings": "2"}), ValueError, "libx264 has no option 'wings'"),
         (Encoding("hevc", pixel_format="yuv444p"), VideoError, "libx265 needs frames of at least 64 pixels a side"),
-        (Encoding(preset="plaid"), VideoError, "libx264 refuses these settings"),
+        (Encoding(preset="plaid"), ValueError, "libx264 refuses these settings"),
         (Encoding(pixel_format="bgr8"), ValueError, "libx264 has no pixel format 'bgr8'; it has: yuv420p"),
     ):
         with pytest.raises(kind, match=sentence):
@@ -356,6 +356,26 @@ def test_what_is_not_a_video(tmp_path):
     ):
         with pytest.raises(VideoError, match=sentence):
             VideoReader(tmp_path / name)
+
+
+def test_an_mp4_without_its_index_is_told_from_rubbish(tmp_path):
+    write_clip(tmp_path / "in.mp4", panned(20))  # its index comes last, as in most
+    data = (tmp_path / "in.mp4").read_bytes()
+    for length in (len(data) // 2, 100, 40):
+        (tmp_path / "cut.mp4").write_bytes(data[:length])
+        with pytest.raises(VideoError, match=r"is an MP4 file that breaks off before its index: it was not copied"):
+            VideoReader(tmp_path / "cut.mp4")
+
+
+def test_an_mp4_whose_boxes_lie(tmp_path):
+    start = b"\0\0\0\x10ftypisom\0\0\0\0"
+    for lie in (2**64 - 1, 2**63 - 20, 3, 0):  # lengths beyond every file, and beyond what can be sought
+        (tmp_path / "lie.mp4").write_bytes(start + b"\0\0\0\1free" + lie.to_bytes(8) + b"x" * 40)
+        with pytest.raises(VideoError, match="breaks off before its index"):
+            VideoReader(tmp_path / "lie.mp4")
+    (tmp_path / "many.mp4").write_bytes(start + b"\0\0\0\x08free" * 100_000)
+    with pytest.raises(VideoError, match="not a video"):
+        VideoReader(tmp_path / "many.mp4")
 
 
 def test_a_cover_is_not_a_video(tmp_path):

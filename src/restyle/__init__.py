@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from restyle.controls.masks import MaskFile as MaskFile
+    from restyle.controls.masks import PersonMask as PersonMask
     from restyle.controls.masks import Region as Region
     from restyle.errors import DeviceError as DeviceError
     from restyle.errors import ImageError as ImageError
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "MaskFile": "controls.masks",
+    "PersonMask": "controls.masks",
     "Region": "controls.masks",
     "Style": "style",
     "Stylizer": "stylizer",

@@ -5,6 +5,7 @@
     ├── VideoError          a video that cannot be read or written, or a camera that is not there
     ├── ModelFileError      a model folder or style file that is missing, damaged or of another model
     ├── DeviceError         a device or engine that was asked for and is not there
+    ├── ExportError         a target whose compiler cannot be had or refuses the model
     ├── LimitError          a picture larger than the limit allows
     ├── MissingExtraError   a feature whose optional packages are not installed
     └── UnknownNameError    a name of no bundled style or model (also a ValueError)
@@ -39,6 +40,10 @@ class ModelFileError(RestyleError):
 
 class DeviceError(RestyleError):
     """A device or engine was asked for by name and is not there."""
+
+
+class ExportError(RestyleError):
+    """A model cannot be brought to a target: its compiler cannot be had, or refuses the model."""
 
 
 class LimitError(RestyleError):

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from restyle import gallery
+from restyle.cache import cache_folder
 from restyle.controls.colors import keep_colors as keep_colors_of
 from restyle.controls.colors import parse_keep_colors
 from restyle.controls.detail import enlarge
@@ -28,13 +26,16 @@ from restyle.controls.masks import put_together
 from restyle.controls.window import style_window
 from restyle.errors import ModelFileError, ShapeError
 from restyle.image import fit_short_side, lay_on_white, resize, to_pil, to_pixels
+from restyle.painter import LARGEST_BATCH_PIXELS as LARGEST_BATCH_PIXELS
+from restyle.painter import MINIMUM_SIDE, PICTURE_BYTES, SMALLEST_TILE, Job, Painter, estimate_memory
 from restyle.runtime import Graph, open_graph
 from restyle.style import Style as Style
-from restyle.tiling import merge_statistics, plan_tiles
 from restyle.weights import GRAPHS, ModelCard, find_model, read_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from restyle.controls.masks import MaskLike
 
     ImageLike = str | Path | Image | NDArray[np.uint8]
 
@@ -43,23 +44,6 @@ STYLE_SIDE = 512
 
 STYLE_SIDES = (64, 2048)
 """Smallest and largest of these that may be asked for."""
-
-MINIMUM_SIDE = 16
-"""The graphs' smallest height and width; smaller pictures are extended inside and cropped back."""
-
-WHOLE_PIXELS = 6_000_000
-"""Pictures of up to this many pixels are painted whole if nothing else is asked; larger ones in tiles."""
-
-TILE = 1536
-"""Side of those tiles, in pixels."""
-
-STATISTICS_TILE = 4096
-"""Side of the pieces, in pixels, from which the statistics of a larger picture are put together."""
-
-SMALLEST_TILE = 128
-
-LARGEST_BATCH_PIXELS = 2_000_000
-"""Pictures of one size are run together up to this many pixels."""
 
 
 class Stylizer:
@@ -74,7 +58,7 @@ class Stylizer:
 
     def __init__(self, card: ModelCard, encoder: Graph, painter: Graph) -> None:
         self.card = card
-        self._encoder, self._painter = encoder, painter
+        self._encoder, self._painter = encoder, Painter(painter, card)
         self.device, self.engine, self.precision = painter.device, painter.engine, painter.precision
 
     @classmethod
@@ -165,7 +149,7 @@ class Stylizer:
         style: Style,
         strength: float = 1.0,
         *,
-        mask: ImageLike | None = None,
+        mask: MaskLike | None = None,
         regions: Sequence[Region] = (),
         keep_colors: str | None = None,
         work_size: int | None = None,
@@ -177,15 +161,16 @@ class Stylizer:
             photo: Path, PIL picture, or (H, W, 3 or 4) uint8 array; alpha is kept as it is.
             style: From ``encode_style`` of the same model.
             strength: 0 gives the photo back, 1 is the style, up to 2 exaggerates it.
-            mask: Grey picture of any size that says how much of the painting is seen where: white all, black none.
+            mask: Grey picture of any size, a ``MaskFile`` or a ``PersonMask``, that says how much of the painting is
+                seen where: white all, black none.
             regions: Parts with styles of their own, laid over one after the other; see ``Region``.
             keep_colors: ``luminance``, ``histogram`` or ``covariance``, also in part such as ``luminance:0.5``; see
                 ``restyle.controls.colors``.
             work_size: Short side in pixels at which the picture is painted, for larger strokes; the photo's detail is
                 brought back at full size. None, or a size beyond the photo's = the photo's own.
             tile: Side in pixels of the tiles in which the picture is painted, which bounds the memory; 0 = the whole
-                picture at once, None = tiles only beyond ``WHOLE_PIXELS``. The result is the same but for rounding up
-                to ``STATISTICS_TILE`` pixels a side, and nearly the same beyond.
+                picture at once, None = tiles only beyond 6 megapixels. The result is the same but for rounding up to
+                4096 pixels a side, and nearly the same beyond.
 
         Returns:
             uint8 array of exactly the photo's height, width and channels.
@@ -193,6 +178,7 @@ class Stylizer:
         Raises:
             ValueError: an option outside its range, or a style of another model.
             ImageError: a picture cannot be read.
+            LimitError: painting it takes more memory than the machine has; see ``estimate_memory``.
         """
         masks = None if mask is None else [mask]
         options = {"regions": regions, "keep_colors": keep_colors, "work_size": work_size, "tile": tile}
@@ -204,7 +190,7 @@ class Stylizer:
         style: Style | Sequence[Style],
         strength: float | Sequence[float] = 1.0,
         *,
-        masks: Sequence[ImageLike | None] | None = None,
+        masks: Sequence[MaskLike | None] | None = None,
         regions: Sequence[Region] = (),
         keep_colors: str | None = None,
         work_size: int | None = None,
@@ -241,30 +227,30 @@ class Stylizer:
         for value in [*strengths, *(region.strength for region in regions)]:
             check_options(strength=value, keep_colors=keep_colors, work_size=work_size, tile=tile)
         pictures = [to_pixels(photo) for photo in photos]
-        # First everything that the network paints, in batches; then each picture is put together.
-        layers = [
-            [Layer(mask, styles[i], strengths[i]), *(Layer(r.mask, r.style, r.strength) for r in regions)]
-            for i, mask in enumerate(wanted_masks)
-        ]
         small = [_at_work_size(picture, work_size) for picture in pictures]
-        jobs = [
-            Job(small[i], layer.style.vector, layer.strength, (i, number))
-            for i, own in enumerate(layers)
-            for number, layer in enumerate(own)
-            if layer.style is not None and layer.strength
+        # A picture is a pile of regions, the lowest everywhere. First the network paints them all, then each is laid.
+        piles = [
+            [Region(mask, one, value), *regions]
+            for mask, one, value in zip(wanted_masks, styles, strengths, strict=True)
         ]
-        paintings = dict(self._paint_all(jobs, tile))
+        jobs = {
+            (i, number): Job(small[i], region.style.vector, region.strength)
+            for i, pile in enumerate(piles)
+            for number, region in enumerate(pile)
+            if region.style is not None and region.strength
+        }
+        paintings = dict(zip(jobs, self._painter.paint(list(jobs.values()), tile), strict=True))
         results = []
         for i, picture in enumerate(pictures):
-            finished = []
-            for number, layer in enumerate(layers[i]):
+            layers = []
+            for number, region in enumerate(piles[i]):
                 painted = paintings.pop((i, number), None)
                 if painted is not None and small[i] is not picture:
                     painted = enlarge(painted, small[i][:, :, :3], picture[:, :, :3])
                 if painted is not None:
                     painted = keep_colors_of(painted, picture[:, :, :3], keep_colors)
-                finished.append((layer.mask, painted))
-            results.append(put_together(picture, finished))
+                layers.append((region.mask, painted))
+            results.append(put_together(picture, layers))
         return results
 
     def paint(
@@ -299,62 +285,24 @@ class Stylizer:
         count, numbers = len(frames), 2 * self.card.sites
         if statistics is not None and statistics.shape not in ((numbers,), (count, numbers)):
             raise ShapeError(f"statistics must be ({numbers},) or ({count}, {numbers}), got {statistics.shape}")
-        inputs = self._inputs(frames, np.repeat(style.vector[None], count, 0), [strength] * count)
-        if statistics is not None:
-            inputs["statistics"][:], inputs["given"][:] = statistics, 1
-        found = self._painter.run(inputs)
-        return found["stylized"], found["own"]
+        return self._painter.run(frames, np.repeat(style.vector[None], count, 0), [strength] * count, statistics)
 
-    def _inputs(
-        self, content: NDArray[np.uint8], style: NDArray[np.float32], strength: Sequence[float]
-    ) -> dict[str, NDArray[Any]]:
-        """(N, H, W, 3), (N, D) and N numbers as the graph wants them, with each picture's own statistics."""
-        return {
-            "content": content,
-            "style": style,
-            "strength": np.array(strength, np.float32)[:, None],
-            "statistics": np.zeros((len(content), 2 * self.card.sites), np.float32),
-            "given": np.zeros((len(content), 1), np.float32),
-        }
+    @staticmethod
+    def estimate_memory(size: tuple[int, int], *, tile: int | None = None, work_size: int | None = None) -> int:
+        """Bytes of memory that painting a picture takes in all, before it is painted.
 
-    def _paint_all(self, jobs: Sequence[Job], tile: int | None) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
-        """The painting of each job, (H, W, 3), by the job's name: small pictures together, large ones alone."""
-        together: dict[tuple[int, int], list[Job]] = {}
-        for job in jobs:
-            height, width = job.content.shape[:2]
-            side = tile if tile is not None else TILE if height * width > WHOLE_PIXELS else 0
-            if side and max(height, width) > side:
-                yield job.name, self._paint_tiles(job, side)
-            else:
-                together.setdefault((height, width), []).append(job)
-        for (height, width), group in together.items():
-            most = max(1, LARGEST_BATCH_PIXELS // (height * width))
-            for start in range(0, len(group), most):
-                batch = group[start : start + most]
-                content = np.stack([_extended(job.content) for job in batch])
-                inputs = self._inputs(content, np.stack([job.style for job in batch]), [job.strength for job in batch])
-                painted = self._painter.run(inputs)["stylized"]
-                for job, one in zip(batch, painted, strict=True):
-                    yield job.name, np.ascontiguousarray(one[:height, :width])
+        Args:
+            size: (height, width) of the picture.
+            tile: As for ``apply``.
+            work_size: As for ``apply``.
 
-    def _paint_tiles(self, job: Job, tile: int) -> NDArray[np.uint8]:
-        """One large picture: first the statistics of the whole, then every tile with these."""
-        content = _extended(job.content)[None]
-        height, width = content.shape[1:3]
-        inputs = self._inputs(content, job.style[None], [job.strength])
-        # ONNX Runtime computes the whole graph even for them, so there the pieces must be as small as the tiles.
-        piece_side = STATISTICS_TILE if self.engine == "openvino" else tile
-        parts = plan_tiles((height, width), tile=piece_side, halo=0, grid=8)
-        seen = [self._painter.run({**inputs, "content": content[:, *one.outer]}, only="own")["own"] for one in parts]
-        inputs["statistics"] = merge_statistics(seen, [content[0, *one.outer].size for one in parts])
-        inputs["given"] = np.ones((1, 1), np.float32)
-        painted = np.empty((height, width, 3), np.uint8)
-        # Tiles of one shape after the other: each shape is compiled once.
-        tiles = plan_tiles((height, width), tile=tile, halo=self.card.halo, grid=self.card.grid)
-        for one in sorted(tiles, key=lambda one: one.shape):
-            piece = self._painter.run({**inputs, "content": content[:, *one.outer]}, only="stylized")["stylized"]
-            painted[one.inner] = piece[0, *one.kept]
-        return painted[: job.content.shape[0], : job.content.shape[1]]
+        Returns:
+            An estimate for the bundled model, within a fifth of what was measured; ``apply`` refuses what would take
+            more than the machine has.
+        """
+        small = size if work_size is None or work_size >= min(size) else fit_short_side(size, work_size)
+        spared = size[0] * size[1] - small[0] * small[1]
+        return estimate_memory(small, tile) + PICTURE_BYTES * spared
 
     def _check_style(self, style: object) -> None:
         if not isinstance(style, Style):
@@ -427,39 +375,7 @@ def check_options(
         raise ValueError(f"seed must be at least 0, got {seed}")
 
 
-def cache_folder() -> Path:
-    """Where encoded styles are kept: ``$RESTYLE_CACHE``, or the user's cache folder."""
-    return Path(os.environ.get("RESTYLE_CACHE") or platformdirs.user_cache_dir("restyle", appauthor=False))
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One style of a picture, and where it is seen: None as mask = everywhere, None as style = the photograph."""
-
-    mask: ImageLike | None
-    style: Style | None
-    strength: float
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One run of the network: (H, W, 3 or 4) pixels, a style vector (D,), and which layer of which picture it is."""
-
-    content: NDArray[np.uint8]
-    style: NDArray[np.float32]
-    strength: float
-    name: tuple[int, int]
-
-
 def _at_work_size(pixels: NDArray[np.uint8], work_size: int | None) -> NDArray[np.uint8]:
     if work_size is None or work_size >= min(pixels.shape[:2]):
         return pixels
     return resize(pixels, fit_short_side(pixels.shape[:2], work_size))
-
-
-def _extended(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The colours, at least ``MINIMUM_SIDE`` high and wide: the last row and column are repeated."""
-    missing = [(0, max(0, MINIMUM_SIDE - side)) for side in pixels.shape[:2]]
-    if not any(after for _, after in missing):
-        return pixels[:, :, :3]
-    return np.pad(pixels[:, :, :3], [*missing, (0, 0)], mode="edge")

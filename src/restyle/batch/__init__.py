@@ -6,16 +6,16 @@
 """
 
 from restyle.batch.folders import check_pattern, find_pictures, name_output, watch_folder
-from restyle.batch.pipeline import Job, MaskFile, RegionFile, Result, run
+from restyle.batch.pipeline import Job, Result, estimate_memory, output_size, run
 
 __all__ = [
     "Job",
-    "MaskFile",
-    "RegionFile",
     "Result",
     "check_pattern",
+    "estimate_memory",
     "find_pictures",
     "name_output",
+    "output_size",
     "run",
     "watch_folder",
 ]

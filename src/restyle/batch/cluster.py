@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from restyle import errors
-from restyle.batch.pipeline import Job, MaskFile, Result, run
+from restyle.batch.pipeline import Job, Result, run
+from restyle.controls.masks import MaskFile
 from restyle.errors import MissingExtraError, RestyleError
 from restyle.image import read_size
 from restyle.stylizer import Stylizer
@@ -128,14 +129,14 @@ def _absolute(job: Job) -> Job:
     if not isinstance(job.output, Path):
         raise ValueError(f"a worker can write to files only, got the output {job.output!r}")
 
-    def there(mask: MaskFile) -> MaskFile:
-        return replace(mask, path=mask.path.absolute())
+    def there(mask: Any) -> Any:
+        return replace(mask, path=Path(mask.path).absolute()) if isinstance(mask, MaskFile) else mask
 
     return replace(
         job,
         content=job.content.absolute() if isinstance(job.content, Path) else job.content,
         output=job.output.absolute(),
-        mask=there(job.mask) if job.mask else None,
+        mask=there(job.mask),
         regions=tuple(replace(region, mask=there(region.mask)) for region in job.regions),
     )
 

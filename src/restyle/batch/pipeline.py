@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restyle.batch.square import paint_square
-from restyle.controls.masks import Region, read_mask
-from restyle.errors import LimitError, RestyleError
+from restyle.controls.masks import MaskFile, PersonMask, Region
+from restyle.errors import ImageError, LimitError, RestyleError
 from restyle.image import (
     LIMIT_PIXELS,
     Picture,
@@ -48,32 +48,11 @@ PAINTERS = 2
 WINDOW = 64
 """Jobs among which those of one size are brought together, since the network is prepared anew for every size."""
 
+FILE_BYTES = 2
+"""Memory for each pixel of a picture that reading and writing its file takes, beside the painting's."""
+
 FAILURES = (RestyleError, ValueError, OSError, MemoryError)
 """What may go wrong with one picture while the others are still wanted; anything else is a fault of ours."""
-
-
-@dataclass(frozen=True)
-class MaskFile:
-    """A mask on disk.
-
-    Attributes:
-        path: A grey picture of any size: white = here.
-        inverse: Swap black and white.
-        feather: Radius, in pixels of the photograph, by which its edges are softened.
-    """
-
-    path: Path
-    inverse: bool = False
-    feather: float = 0.0
-
-
-@dataclass(frozen=True)
-class RegionFile:
-    """A part of a picture, its mask on disk, that has a style of its own; None keeps the photograph."""
-
-    mask: MaskFile
-    style: Style | None
-    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,17 +65,20 @@ class Job:
         style: What to paint it with; or four styles, for the square between them.
         strength: 0..2.
         mask: Where to paint; None = everywhere.
-        regions: Parts that have styles of their own; a later one lies over an earlier.
+        regions: Parts that have styles of their own, each by a ``MaskFile`` or ``PersonMask``; a later one lies over an
+            earlier.
         format: For an open file: the ending that stands for its format.
+        history: A line on how the picture is made, for the output's metadata; see ``write_image``.
     """
 
     content: Path | bytes = field(repr=False)
     output: Path | IO[bytes]
     style: Style | tuple[Style, Style, Style, Style]
     strength: float = 1.0
-    mask: MaskFile | None = None
-    regions: tuple[RegionFile, ...] = ()
+    mask: MaskFile | PersonMask | None = None
+    regions: tuple[Region, ...] = ()
     format: str = ".png"
+    history: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +108,7 @@ def run(
     limit_pixels: int = LIMIT_PIXELS,
     quality: int | None = None,
     overwrite: bool = False,
+    metadata: bool = True,
     together: int | None = None,
     workers: int | None = None,
     **options: Any,
@@ -142,6 +125,7 @@ def run(
         limit_pixels: Refuse to read, or to resize to, more than this.
         quality: As for ``write_image``.
         overwrite: As for ``write_image``.
+        metadata: Write the photograph's EXIF data and the job's history; False = neither.
         together: Pictures of one size that the network paints in one go. None: one on a processor, where more gains
             nothing and may change single values by 1 of 255; eight on other devices.
         workers: Threads that read and write; None = two, or as many as a quarter of the processor's threads.
@@ -158,9 +142,7 @@ def run(
     if together < 1 or workers < 1:
         raise ValueError(f"together and workers must be at least 1, got {together} and {workers}")
     files, painters = ThreadPoolExecutor(workers, "restyle-files"), ThreadPoolExecutor(PAINTERS, "restyle-painter")
-    work = _Work(
-        stylizer, files, _Reader(files, size, limit_pixels), {"quality": quality, "overwrite": overwrite}, options
-    )
+    work = _Work(stylizer, files, _Reader(files, size, limit_pixels), quality, overwrite, metadata, options)
     batches = _batches(jobs, work.reader, together)
     flow: deque[_Batch] = deque()
     try:
@@ -223,7 +205,7 @@ class _Reader:
     def size(self, job: Job) -> tuple[int, int]:
         """The (height, width) at which a photograph will be painted; (1, 1) where it cannot be read."""
         with suppress(*FAILURES):
-            return self._wanted(read_size(job.content, limit_pixels=self._limit))
+            return output_size(read_size(job.content, limit_pixels=self._limit), self._size, self._limit)
         return 1, 1
 
     def start(self, batch: _Batch) -> None:
@@ -233,28 +215,52 @@ class _Reader:
                 self._last = (needed, self._pool.submit(self._read, job))
             batch.readings.append(self._last[1])
 
+    def forget(self) -> None:
+        """Let go of the last photograph."""
+        self._last = None
+
     def _read(self, job: Job) -> _Read:
         started = time.perf_counter()
         picture = read_image(job.content, limit_pixels=self._limit)
-        size = self._wanted(picture.pixels.shape[:2])
+        size = output_size(picture.pixels.shape[:2], self._size, self._limit)
         if size != picture.pixels.shape[:2]:
             picture = replace(picture, pixels=resize(picture.pixels, size))
-        mask = _read_mask(job.mask, size, self._limit) if job.mask else None
-        regions = tuple(Region(_read_mask(one.mask, size, self._limit), one.style, one.strength) for one in job.regions)
+        wanted = [job.mask, *(region.mask for region in job.regions)]
+        mask, *others = masks = [_read_mask(one, picture, self._limit) for one in wanted]
+        regions = tuple(replace(region, mask=own) for region, own in zip(job.regions, others, strict=True))
+        if any(map(_finds_nobody, wanted, masks)):
+            picture = replace(picture, notes=(*picture.notes, "nobody was found in it"))
         return _Read(picture, mask, regions, time.perf_counter() - started)
 
-    def _wanted(self, size: tuple[int, int]) -> tuple[int, int]:
-        if self._size is None:
-            return size
-        height, width = fit_short_side(size, self._size) if isinstance(self._size, int) else self._size
-        if height * width > self._limit:
-            raise LimitError(f"size asks for {height} x {width} pixels, which is beyond the limit of {self._limit:,}")
-        return height, width
+
+def estimate_memory(size: tuple[int, int], *, tile: int | None = None, work_size: int | None = None) -> int:
+    """Bytes of memory that painting one picture from file to file takes; see ``Stylizer.estimate_memory``."""
+    return Stylizer.estimate_memory(size, tile=tile, work_size=work_size) + FILE_BYTES * size[0] * size[1]
 
 
-def _read_mask(mask: MaskFile, size: tuple[int, int], limit_pixels: int) -> NDArray[np.uint8]:
-    pixels = read_image(mask.path, limit_pixels=limit_pixels).pixels
-    return read_mask(pixels, size, inverse=mask.inverse, feather=mask.feather)
+def _read_mask(mask: Any, picture: Picture, limit_pixels: int) -> Any:
+    """A mask as an array of the photograph's size; what is one already stays as it is."""
+    return mask.of(picture.pixels, limit_pixels=limit_pixels) if isinstance(mask, MaskFile | PersonMask) else mask
+
+
+def _finds_nobody(wanted: Any, mask: Any) -> bool:
+    return isinstance(wanted, PersonMask) and bool((mask.min() if wanted.inverse else 255 - mask.max()) > 127)
+
+
+def output_size(
+    size: tuple[int, int], wanted: int | tuple[int, int] | None, limit_pixels: int = LIMIT_PIXELS
+) -> tuple[int, int]:
+    """The (height, width) at which a photograph of a size is painted; ``wanted`` is ``size`` as for ``run``.
+
+    Raises:
+        LimitError: it has more than ``limit_pixels`` pixels.
+    """
+    if wanted is None:
+        return size
+    height, width = fit_short_side(size, wanted) if isinstance(wanted, int) else wanted
+    if height * width > limit_pixels:
+        raise LimitError(f"size asks for {height} x {width} pixels, which is beyond the limit of {limit_pixels:,}")
+    return height, width
 
 
 def _batches(jobs: Iterable[Job], reader: _Reader, together: int) -> Iterator[_Batch]:
@@ -280,12 +286,18 @@ class _Work:
     stylizer: Stylizer
     files: ThreadPoolExecutor
     reader: _Reader
-    writing: dict[str, Any]
+    quality: int | None
+    overwrite: bool
+    metadata: bool
     options: dict[str, Any]
 
     def paint(self, batch: _Batch) -> list[Future[Result]]:
         """Wait for a batch's readings, paint it and have it written; failures become results."""
-        return [self.files.submit(self._write, painted) for painted in self._painted(batch.jobs, batch.readings)]
+        paintings = self._painted(batch.jobs, batch.readings)
+        if batch.pixels > MOST_PIXELS:  # alone under way: the photograph makes room for its painting's file
+            batch.readings.clear()
+            self.reader.forget()
+        return [self.files.submit(self._write, painted) for painted in paintings]
 
     def _painted(self, jobs: list[Job], readings: list[Future[_Read]]) -> list[_Painted]:
         ready: list[tuple[Job, _Read]] = []
@@ -328,15 +340,22 @@ class _Work:
         started = time.perf_counter()
         output = result.job.output
         notes: tuple[str, ...] = ()
+        told: dict[str, Any] = {"exif": painted.exif, "history": result.job.history} if self.metadata else {}
         try:
             if isinstance(output, Path):
-                output.parent.mkdir(parents=True, exist_ok=True)
-                notes = write_image(output, pixels, exif=painted.exif, **self.writing)
+                _make_folder(output.parent)
+                notes = write_image(output, pixels, quality=self.quality, overwrite=self.overwrite, **told)
             else:
-                quality = self.writing["quality"]
-                output.write(encode_image(pixels, result.job.format, quality=quality, exif=painted.exif))
+                output.write(encode_image(pixels, result.job.format, quality=self.quality, **told))
                 output.flush()
         except FAILURES as error:
             return Result(result.job, error)
         seconds = result.seconds + time.perf_counter() - started
         return replace(result, seconds=seconds, notes=result.notes + notes)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error

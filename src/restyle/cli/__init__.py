@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import restyle
-from restyle.cli import live, making, measuring, moving, optimizing, pictures, serving
+from restyle.cli import exporting, listing, live, making, measuring, moving, optimizing, pictures, serving
 from restyle.cli.report import FAULT, describe, error_document, exit_code, print_json
 
 app = typer.Typer(
@@ -23,19 +23,19 @@ app = typer.Typer(
     help="Repaint any picture in the style of any other picture.",
     epilog="Exit codes: 0 done, 1 a fault of restyle, 2 wrong usage, 3 a picture or video cannot be read or written, "
     "4 a model or style file cannot be used, 5 the device is not there, 6 a picture is too large, "
-    "7 an extra is not installed, 130 interrupted.",
+    "7 an extra is not installed, 8 an export's compiler cannot be had or refuses the model, 130 interrupted.",
 )
 app.command("image")(pictures.image)
 app.command("video")(moving.video)
 app.command("camera")(live.camera)
 app.command("serve")(serving.serve)
-app.command("models")(pictures.models)
-app.command("styles")(pictures.styles)
-app.command("info")(pictures.info)
+app.command("models")(listing.models)
+app.command("styles")(listing.styles)
+app.command("info")(listing.info)
 app.command("optimize")(optimizing.optimize)
 app.command("train")(making.train)
 app.command("reconstruct")(making.reconstruct)
-app.command("export")(making.export)
+app.command("export")(exporting.export)
 app.command("evaluate")(measuring.evaluate)
 
 

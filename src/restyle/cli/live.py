@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +14,8 @@ import typer
 
 import restyle
 from restyle import gallery
+from restyle.cli.chip import is_chip, open_chip
+from restyle.cli.keys import listening_for_keys
 from restyle.cli.options import (
     FOLDERS,
     LOOK,
@@ -30,29 +33,36 @@ from restyle.cli.options import (
 )
 from restyle.cli.signals import stopping_like_ctrl_c
 from restyle.errors import MissingExtraError
+from restyle.video import CALM
 
 if TYPE_CHECKING:
+    from restyle.stylizer import Stylizer
     from restyle.video.camera import Camera, Painted, StyleSwitch
+    from restyle.video.remote import Remote
 
-OUTPUTS = ("page", "stdout", "none")
+OUTPUTS = ("page", "virtual", "stdout", "none")
 
 
 def camera(
     style: Annotated[
         list[str],
         typer.Option(
-            help="A picture or a gallery name. Of several, the page's button shows the next.", metavar="STYLE",
+            help="A picture or a gallery name. Of several, the key n shows the next.", metavar="STYLE",
             autocompletion=complete_styles, show_default=False,
         ),
     ],
     source: Annotated[
         str,
-        typer.Argument(help="Number of a webcam, an address such as rtsp://..., a file to play endlessly, or - ."),
+        typer.Argument(
+            help="Number of a webcam, an address such as rtsp://..., a file to play endlessly, or - . oak is an OAK-1 "
+            "that paints by itself, oak:FOLDER with what restyle export wrote; replay:FILE stands in for it.",
+        ),
     ] = "0",
+    source_option: Annotated[str | None, typer.Option("--source", help="The same.", show_default=False)] = None,
     output: Annotated[
         str,
-        typer.Option("--output", "-o", help="page, stdout (raw RGB pictures for FFmpeg or OBS) or none.",
-                     rich_help_panel=FOLDERS),
+        typer.Option("--output", "-o", help="page; virtual, a camera for other programs, or virtual:DEVICE; stdout (raw"
+                     " RGB pictures for FFmpeg or OBS); or none.", rich_help_panel=FOLDERS),
     ] = "page",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free one.", rich_help_panel=FOLDERS)
@@ -61,12 +71,15 @@ def camera(
         Path | None,
         typer.Option(help="Also write what is shown to this video file.", show_default=False, rich_help_panel=FOLDERS),
     ] = None,
+    folder: Annotated[
+        Path, typer.Option(help="Where snapshots go, and recordings that have no name.", rich_help_panel=FOLDERS)
+    ] = Path("."),
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Stop after this time.", show_default="Ctrl-C", rich_help_panel=FOLDERS)
     ] = None,
     overwrite: Overwrite = False,
     strength: Strength = 1.0,
-    calm: Annotated[float, typer.Option(min=0.0, max=1.0, help="Against flicker.", rich_help_panel=LOOK)] = 0.85,
+    calm: Annotated[float, typer.Option(min=0.0, max=1.0, help="Against flicker.", rich_help_panel=LOOK)] = CALM,
     style_size: StyleSize = 512,
     style_crop: StyleCrop = None,
     seed: Seed = 0,
@@ -87,53 +100,130 @@ def camera(
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Repaint live pictures in the style of other pictures, until Ctrl-C."""
+    """Repaint live pictures in the style of other pictures, until Ctrl-C.
+
+    Keys, in the terminal and on the page: n next style, + stronger, - weaker, m mirror, s snapshot, r record, q quit.
+    """
     try:
-        from restyle.video.camera import Camera, StyleSwitch, paint_live
-        from restyle.video.temporal import check_calm
-        from restyle.video.writer import check_writable
+        from restyle.video.camera import Camera, StyleSwitch
+        from restyle.video.remote import KEYS, Remote
     except ImportError as error:
         raise MissingExtraError("camera", extra="video") from error
     from restyle.stylizer import Stylizer, check_options
 
     check_options(strength=strength, style_size=style_size, style_crop=style_crop)
-    check_calm(calm)
-    if output not in OUTPUTS:
-        raise typer.BadParameter(f"{output!r} is none of {', '.join(OUTPUTS)}", param_hint="'--output'")
-    if record:
-        check_writable(record, overwrite=overwrite)
+    _check(calm, {"--fps": fps, "--seconds": seconds}, output, folder, record, overwrite=overwrite)
     paintings = [restyle.read_image(gallery.find(name)).pixels for name in style]
 
-    def say(sentence: str) -> None:
-        if not quiet:
+    def say(sentence: str | None) -> None:
+        if sentence and not quiet:
             typer.echo(sentence, err=True)
 
-    with stopping_like_ctrl_c(), Camera(source, size=size, mirror=mirror, tell=say) as lens, ExitStack() as stack:
+    source = source_option or source
+    with stopping_like_ctrl_c(), ExitStack() as stack:
+        lens: Any = None
+        if not is_chip(source):
+            lens = stack.enter_context(Camera(source, size=size, mirror=mirror, tell=say))
         stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads)
         styles = StyleSwitch(
             [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
         )
-        outlets = _open_outlets(output, port, record, lens, styles, stack, overwrite=overwrite, say=say)
-        live = paint_live(lens, stylizer, styles, strength=strength, calm=calm, rate=fps)
+        if lens is None:
+            chip = open_chip(
+                source, model, stylizer, styles, strength=strength, size=size, fps=fps, mirror=mirror, say=say
+            )
+            lens = stack.enter_context(chip)
+        remote = Remote(lens, styles, strength=strength, recording=record is not None)
+
+        def press(key: str) -> str | None:
+            answer = remote.press(key.lower())
+            if remote.stopped and isinstance(lens, Camera):
+                lens.close()  # or a lost source would be waited for
+            return answer
+
+        outlets = [
+            _open_recorder(record, folder, lens, remote, stack, say, overwrite=overwrite),
+            *_open_outlets(output, port, lens, press, stack, say),
+        ]
+        if source != "-" and stack.enter_context(listening_for_keys(lambda key: say(press(key)))):
+            say(", ".join(f"{key} {word.lower()}" for key, word in KEYS.items()))
+        live = _painted(lens, stylizer, styles, remote, calm, fps)
         with suppress(KeyboardInterrupt, BrokenPipeError):
-            _show(live, outlets, seconds, quiet=quiet)
+            _show(live, outlets, remote, folder, seconds, say, quiet=quiet)
+
+
+def _check(
+    calm: float, numbers: dict[str, float | None], output: str, folder: Path, record: Path | None, *, overwrite: bool
+) -> None:
+    """Refuse what cannot be, before the camera is opened."""
+    from restyle.video.temporal import check_calm
+    from restyle.video.writer import check_writable
+
+    check_calm(calm)
+    for name, number in numbers.items():
+        if number is not None and not math.isfinite(number):
+            raise typer.BadParameter(f"{number} is no number to count with", param_hint=f"'{name}'")
+    if output.partition(":")[0] not in OUTPUTS or (":" in output and not output.startswith("virtual:")):
+        raise typer.BadParameter(f"{output!r} is none of {', '.join(OUTPUTS)}", param_hint="'--output'")
+    if not folder.is_dir():
+        raise typer.BadParameter(f"there is no folder {str(folder)!r}", param_hint="'--folder'")
+    if record:
+        check_writable(record, overwrite=overwrite)
+
+
+def _painted(
+    lens: Any, stylizer: Stylizer, styles: StyleSwitch, remote: Remote, calm: float, fps: float | None
+) -> Iterable[Painted]:
+    """The pictures; an OAK-1 paints by itself."""
+    from restyle.video.camera import Camera, paint_live
+
+    if isinstance(lens, Camera):
+        return paint_live(lens, stylizer, styles, strength=lambda: remote.strength, calm=calm, rate=fps)
+    painted: Iterable[Painted] = lens.painted(lambda: remote.strength)
+    return painted
+
+
+def _size(lens: Camera) -> tuple[int, int]:
+    shot = lens.newest()
+    return (0, 0) if shot is None else (shot.pixels.shape[0], shot.pixels.shape[1])
+
+
+def _stamp() -> str:
+    """A file's name of the moment."""
+    return time.strftime("restyle-%Y%m%d-%H%M%S")
+
+
+def _open_recorder(
+    record: Path | None, folder: Path, lens: Camera, remote: Remote, stack: ExitStack, say: Callable[[str], None], *,
+    overwrite: bool,
+) -> Any:  # fmt: skip
+    """What records, whenever that is wanted."""
+    from restyle.video.outlets import Recorder, free_path
+
+    film = record or free_path(folder / f"{_stamp()}.mp4")
+    recorder = Recorder(film, _size(lens), lambda: remote.recording, overwrite=overwrite, tell=say)
+    stack.callback(recorder.close)
+    return recorder
 
 
 def _open_outlets(
-    output: str, port: int, record: Path | None, lens: Camera, styles: StyleSwitch, stack: ExitStack, *,
-    overwrite: bool, say: Callable[[str], None],
+    output: str, port: int, lens: Camera, press: Callable[[str], str | None], stack: ExitStack,
+    say: Callable[[str], None],
 ) -> list[Any]:  # fmt: skip
-    from restyle.video.outlets import MjpegPage, RawFrames, Recording
+    """Where the pictures go, besides the recording."""
+    from restyle.video.outlets import MjpegPage, RawFrames, VirtualCamera
+    from restyle.video.remote import KEYS
 
-    shot = lens.newest()
-    height, width = shot.pixels.shape[:2] if shot else (0, 0)
+    height, width = _size(lens)
+    kind, _, device = output.partition(":")
     outlets: list[Any] = []
-    if record:
-        outlets.append(Recording(record, (height, width), overwrite=overwrite))
-    if output == "page":
-        outlets.append(MjpegPage(port, lambda: styles.next(time.monotonic())))
+    if kind == "page":
+        outlets.append(MjpegPage(port, press, KEYS))
         say(f"http://127.0.0.1:{outlets[-1].port}/  {width} x {height}; Ctrl-C stops")
-    if output == "stdout":
+    if kind == "virtual":
+        outlets.append(VirtualCamera((height, width), device or None))
+        say(f"virtual camera {outlets[-1].name}  {width} x {height}; Ctrl-C stops")
+    if kind == "stdout":
         outlets.append(RawFrames(sys.stdout.buffer))
         say(f"rawvideo rgb24 {width}x{height} on standard output; Ctrl-C stops")
     for outlet in outlets:
@@ -141,19 +231,28 @@ def _open_outlets(
     return outlets
 
 
-def _show(live: Iterable[Painted], outlets: list[Any], seconds: float | None, *, quiet: bool) -> None:
+def _show(
+    live: Iterable[Painted], outlets: list[Any], remote: Remote, folder: Path, seconds: float | None,
+    say: Callable[[str], None], *, quiet: bool,
+) -> None:  # fmt: skip
     """Hand pictures on, and tell of rate and latency every two seconds in front of a person."""
+    from restyle.video.outlets import free_path
+
     began = told = 0.0
     latencies: list[float] = []
     for painted in live:
         began = began or time.monotonic()  # the first picture waits for the network to be compiled
         for outlet in outlets:
             outlet.write(painted.pixels)
+        if remote.take_snapshot():
+            picture = free_path(folder / f"{_stamp()}.png")
+            restyle.write_image(picture, painted.pixels)
+            say(f"snapshot {picture}")
         latencies.append(painted.latency)
         now = time.monotonic()
         if now - told >= 2 and not quiet and sys.stderr.isatty():
             rate, worst = len(latencies) / (now - told), 1000 * max(latencies)
             typer.echo(f"{rate:.1f} pictures/s  latency up to {worst:.0f} ms  painted at {painted.side}", err=True)
             told, latencies = now, []
-        if seconds is not None and now - began >= seconds:
+        if remote.stopped or (seconds is not None and now - began >= seconds):
             return

@@ -1,4 +1,4 @@
-"""Commands of those who make models: train, reconstruct, export. They need the extra ``train``."""
+"""Commands of those who make models: train and reconstruct. They need the extra ``train``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ from restyle.errors import MissingExtraError, UnknownNameError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-
-FOLDERS = ("content", "style", "loss_weights", "output", "start", "validation_content", "validation_style")
-"""Settings that name places on the machine that trained; they do not belong on a model's card."""
 
 Content = Annotated[Path, typer.Option(help="Folder of photographs, or a list of them.", show_default=False)]
 LossNetwork = Annotated[
@@ -212,42 +209,3 @@ def _number(text: str, option: str) -> float:
         return float(text)
     except ValueError as error:
         raise ValueError(f"{option}: {text!r} is not a number") from error
-
-
-def export(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="checkpoint.pt of a training run; with --encoder, a decoder.pth.", show_default=False)
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to make.", show_default=False)],
-    encoder: Annotated[
-        Path | None, typer.Option(help="The vgg_normalised.pth that belongs to a decoder.pth.", show_default=False)
-    ] = None,
-    name: Annotated[str, typer.Option(help="Name of the model.", show_default="the folder's")] = "",
-    version: Annotated[str, typer.Option(help="Version of the weights.")] = "0.1.0",
-    licence: Annotated[str, typer.Option(help="Licence of the weights.", show_default=False)] = "unknown",
-    description: Annotated[str, typer.Option(help="One line for restyle models.", show_default=False)] = "",
-    data: Annotated[str, typer.Option(help="What it was trained on, in words.", show_default=False)] = "",
-) -> None:
-    """Write a trained model as ONNX graphs with a card, and compare them with torch, and precisions with each other."""
-    try:
-        from restyle.export.onnx_graph import add_to_card, export_model, measure_precisions
-        from restyle.learn.train import load_averaged
-        from restyle.nn.reference import load_reference
-    except ImportError as error:
-        raise MissingExtraError("export", extra="train") from error
-    model, training = (load_reference(encoder, checkpoint), {}) if encoder else load_averaged(checkpoint)
-    card = {
-        "name": name or output.name,
-        "version": version,
-        "licence": licence,
-        "description": description,
-        "data": data,
-        "training": {k: v for k, v in training.items() if k not in FOLDERS},
-    }
-    parity = export_model(model, output, card=card).document["parity"]
-    typer.echo(f"{output}  differs from torch by at most {parity['max_difference'] * 255:.2f} of 255")
-    if figures := measure_precisions(output):
-        add_to_card(output, figures)
-        for precision in ("mixed", "bf16"):
-            worst, mean = (figures[precision][name] * 255 for name in ("max_difference", "mean_difference"))
-            typer.echo(f"{precision} differs from float32 by {mean:.2f} of 255 on average, by at most {worst:.0f}")

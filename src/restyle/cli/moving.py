@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -32,6 +33,7 @@ from restyle.cli.options import (
     StyleCrop,
     StyleSize,
     Threads,
+    Tile,
     WorkSize,
     complete_styles,
     parse_mask,
@@ -41,6 +43,7 @@ from restyle.cli.options import (
 from restyle.cli.report import print_json
 from restyle.cli.signals import stopping_like_ctrl_c
 from restyle.errors import MissingExtraError, VideoError
+from restyle.video import CALM
 
 if TYPE_CHECKING:
     from restyle.stylizer import Stylizer
@@ -72,7 +75,7 @@ def video(
             min=0.0, max=1.0, rich_help_panel=LOOK,
             help="Against flicker: 0 paints every frame by itself, 1 keeps strokes for as long as possible.",
         ),
-    ] = 0.85,
+    ] = CALM,
     mask: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +103,13 @@ def video(
         str, typer.Option(help="copy, without encoding anew, or drop.", rich_help_panel=FOLDERS)
     ] = "copy",
     overwrite: Overwrite = False,
+    preview: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", rich_help_panel=FOLDERS, show_default="off",
+            help="Show the pictures while they are made, on a page at this port of this machine; 0 = any free one.",
+        ),
+    ] = None,
     codec: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +144,7 @@ def video(
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
+    tile: Tile = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -141,14 +152,17 @@ def video(
     try:
         from restyle.video.pipeline import Look, stylize_video
         from restyle.video.reader import check_cut
-        from restyle.video.writer import Encoding, check_writable
+        from restyle.video.writer import Encoding, check_sound, check_writable
     except ImportError as error:
         raise MissingExtraError("video", extra="video") from error
     from restyle.stylizer import Stylizer, check_options
 
     # Everything that can be refused at once is refused before the model is loaded.
-    check_options(strength=strength, keep_colors=keep_colors, work_size=work_size, style_size=style_size,
+    check_options(strength=strength, keep_colors=keep_colors, work_size=work_size, tile=tile, style_size=style_size,
                   style_crop=style_crop)  # fmt: skip
+    check_sound(sound)
+    if crf is not None and not math.isfinite(crf):
+        raise typer.BadParameter(f"{crf} is no quality", param_hint="'--crf'")
     first, last = _parse_time(start, "--from"), _parse_time(stop, "--to")
     check_cut(first, last)
     check_writable(output, overwrite=overwrite)
@@ -159,14 +173,19 @@ def video(
     words = [_parse_key(text) for text in style]
     wanted_size = parse_size(size)
     paintings = [restyle.read_image(gallery.find(name)).pixels for _, name, _ in words]
+    grey = None if mask is None else _read_mask(mask)
     stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads)
     styles = [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
     track = _track([(at, weight, one) for (at, _, weight), one in zip(words, styles, strict=True)])
-    look = Look(track, strength, calm, keep_colors, work_size, None if mask is None else _read_mask(mask))
-    with stopping_like_ctrl_c(), _progress(content.name, quiet=quiet or as_json) as report:
+    look = Look(track, strength, calm, keep_colors, work_size, grey, tile)
+    with (
+        stopping_like_ctrl_c(),
+        _page(preview, quiet=quiet) as show,
+        _progress(content.name, quiet=quiet or as_json) as report,
+    ):
         outcome = stylize_video(
             stylizer, content, output, look, start=first, stop=last, size=wanted_size, encoding=encoding,
-            sound=sound, overwrite=overwrite, report=report,
+            sound=sound, overwrite=overwrite, report=report, show=show,
         )  # fmt: skip
     _tell(outcome, content, output, look, stylizer, as_json=as_json, quiet=quiet)
     if outcome.damaged:
@@ -246,6 +265,23 @@ def _read_mask(text: str) -> Any:
     path, inverse = parse_mask(text)
     picture = restyle.read_image(path).pixels
     return read_mask(picture, picture.shape[:2], inverse=inverse)
+
+
+@contextmanager
+def _page(port: int | None, *, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
+    """The page of ``--preview``, and what shows a picture there."""
+    if port is None:
+        yield None
+        return
+    from restyle.video.outlets import MjpegPage
+
+    page = MjpegPage(port)
+    if not quiet:
+        typer.echo(f"preview: http://127.0.0.1:{page.port}/", err=True)
+    try:
+        yield page.write
+    finally:
+        page.close()
 
 
 @contextmanager

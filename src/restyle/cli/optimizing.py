@@ -6,7 +6,9 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,19 +26,22 @@ from restyle.cli.options import (
     Seed,
     Styles,
     parse_limit,
+    parse_mask,
     parse_style,
 )
 from restyle.cli.report import print_json
 from restyle.errors import LimitError, MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
-    from restyle.controls.masks import Mask
     from restyle.image import Pixels
     from restyle.learn.gatys import GatysSettings, Step, StyleTarget
 
 METHOD = "Method"
 EVOLUTION_FRAMES = 60
 """Frames of an animation at most, before the last."""
+
+FRAME_S = Fraction(1, 10)
+"""How long each is shown, in seconds."""
 
 LAST_FRAMES = 10
 """How many frames long the result is shown at its end."""
@@ -94,7 +99,9 @@ def optimize(
     mask: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where a style goes, white = there; one for each style, in their order.",
+            help="Where a style goes: where it is white; not:FILE for where it is black. One for each style, in "
+            "their order.",
+            metavar="[not:]FILE",
             rich_help_panel=LOOK,
             show_default=False,
         ),
@@ -102,7 +109,11 @@ def optimize(
     keep_colors: KeepColors = None,
     evolution: Annotated[
         str | None,
-        typer.Option(help="Also write how it came about: .gif or .webp.", rich_help_panel=FOLDERS, show_default=False),
+        typer.Option(
+            help="Also write how it came about: .gif or .webp; .mp4 and other videos with the extra video.",
+            rich_help_panel=FOLDERS,
+            show_default=False,
+        ),
     ] = None,
     preview: Annotated[
         str | None,
@@ -123,15 +134,9 @@ def optimize(
 
     Ctrl-C ends it with the picture as it is then.
     """
-    from restyle.image import ANIMATED, check_writable, fit_short_side, write_animation, write_image
+    from restyle.image import fit_short_side, write_image
 
-    outputs = [one for one in (output, evolution, preview) if one]
-    for path in outputs:
-        check_writable(path, overwrite=overwrite)
-    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
-        raise ValueError("--output, --evolution and --preview must be three different files")
-    if evolution and Path(evolution).suffix.lower() not in ANIMATED:
-        raise UnknownNameError("format of moving pictures", Path(evolution).suffix, ANIMATED)
+    _check_outputs(output, evolution, preview, overwrite=overwrite)
     try:
         from restyle.learn import gatys
     except ImportError as error:
@@ -147,7 +152,7 @@ def optimize(
     height, width = fit_short_side(photo.shape[:2], size)
     if height * width > limit:
         raise LimitError(f"size asks for {height} x {width} pixels, which is beyond the limit of {limit:,}")
-    targets = _targets(style or [], mask or [], limit)
+    targets = _targets(style or [], mask or [], photo.shape[:2], limit)
     judge = gatys.build_judge(settings, loss_weights, progress=sys.stderr.isatty() and not quiet)
     first = gatys.first_picture(photo, _paint_fast(photo, targets) if start == "fast" else None, settings)
     watched = _Watcher(settings, evolution, preview, quiet=quiet or as_json)
@@ -165,7 +170,7 @@ def optimize(
     picture = gatys.finish(last.pixels(), photo, settings)
     write_image(output, picture, overwrite=overwrite)
     if evolution:
-        write_animation(evolution, watched.frames(), frame_s=0.1, overwrite=overwrite)
+        _write_evolution(evolution, watched.frames(), overwrite=overwrite)
     row = {
         "content": content, "output": output, "height": picture.shape[0], "width": picture.shape[1],
         "steps": last.number, "loss": last.loss, "content_loss": last.content, "style_loss": last.style,
@@ -179,20 +184,60 @@ def optimize(
         )
 
 
+def _check_outputs(output: str, evolution: str | None, preview: str | None, *, overwrite: bool) -> None:
+    """Refuse what cannot be written, before the long work."""
+    from restyle.image import ANIMATED, WRITABLE, check_writable
+
+    outputs = [one for one in (output, evolution, preview) if one]
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+        raise ValueError("--output, --evolution and --preview must be three different files")
+    for path in (output, preview):
+        if path:
+            check_writable(path, overwrite=overwrite)
+    if not evolution:
+        return
+    ending = Path(evolution).suffix.lower()
+    if ending in ANIMATED:
+        check_writable(evolution, overwrite=overwrite)
+        return
+    if ending in WRITABLE:
+        raise UnknownNameError("format of moving pictures", ending, (*ANIMATED, ".mp4"))
+    _video_writer().check_writable(evolution, overwrite=overwrite)
+
+
+def _write_evolution(path: str, frames: Sequence[Pixels], *, overwrite: bool) -> None:
+    """Frames of one size as a moving picture, or as a video."""
+    from restyle.image import ANIMATED, write_animation
+
+    if Path(path).suffix.lower() in ANIMATED:
+        write_animation(path, frames, frame_s=float(FRAME_S), overwrite=overwrite)
+        return
+    video = _video_writer()
+    from restyle.video.frames import Colour
+    from restyle.video.reader import Clip, Frame
+
+    clip = Clip(frames[0].shape[:2], 1 / FRAME_S, FRAME_S, Colour())
+    with video.VideoWriter(path, clip, overwrite=overwrite) as writer:
+        for number, pixels in enumerate(frames):
+            writer.write(Frame(pixels, number, 1, float(number * FRAME_S)))
+
+
+def _video_writer() -> ModuleType:
+    try:
+        from restyle.video import writer
+    except ImportError as error:
+        raise MissingExtraError("an evolution as a video", extra="video") from error
+    return writer
+
+
 def _read(path: Path, limit: int) -> Pixels:
     from restyle.image import lay_on_white
 
     return lay_on_white(restyle.read_image(path, limit_pixels=limit).pixels)
 
 
-def _read_mask(path: Path, limit: int) -> Mask:
-    from restyle.controls.masks import read_mask
-
-    pixels = restyle.read_image(path, limit_pixels=limit).pixels
-    return read_mask(pixels, pixels.shape[:2])
-
-
-def _targets(styles: Sequence[str], masks: Sequence[str], limit: int) -> list[StyleTarget]:
+def _targets(styles: Sequence[str], masks: Sequence[str], size: tuple[int, int], limit: int) -> list[StyleTarget]:
+    from restyle.controls.masks import MaskFile
     from restyle.learn.gatys import StyleTarget
 
     if not styles:
@@ -200,7 +245,7 @@ def _targets(styles: Sequence[str], masks: Sequence[str], limit: int) -> list[St
     if masks and len(masks) != len(styles):
         raise ValueError(f"--mask must be given once for each style or not at all, got {len(masks)} for {len(styles)}")
     named = [parse_style(text) for text in styles]
-    wanted = [_read_mask(Path(mask), limit) for mask in masks]
+    wanted = [MaskFile(*parse_mask(mask)).read(size, limit_pixels=limit) for mask in masks]
     return [
         StyleTarget(_read(gallery.find(name), limit), weight, mask)
         for (name, weight), mask in zip(named, wanted or itertools.repeat(None, len(named)), strict=True)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from restyle import gallery
+from restyle.errors import ImageError
 
 LOOK, SEVERAL, FOLDERS, ENGINE = "Look", "Several styles", "Files and folders", "Model and machine"
 """Headings of the help page."""
@@ -110,6 +111,18 @@ def parse_style(text: str) -> tuple[str, float]:
     return text, 1.0
 
 
+def refuse_address(text: str) -> None:
+    """Refuse a web or cloud address, which would be taken for a strange path.
+
+    Raises:
+        ImageError: saying what to do instead.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE):
+        raise ImageError(
+            f"{text!r} is an address; restyle reads and writes files of this machine only, so fetch it first"
+        )
+
+
 def parse_mask(text: str) -> tuple[Path, bool]:
     """``not:sky.png`` to its path and True, ``sky.png`` to its path and False; a file of that very name wins."""
     inverse = text.startswith("not:") and not os.path.exists(text)
@@ -120,10 +133,12 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     """``512`` to 512, ``480x640`` to (480, 640)."""
     if text is None:
         return None
-    match = re.fullmatch(r"([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?", text)
-    if not match:
-        raise typer.BadParameter(f"{text!r} is neither N nor HxW, such as 512 or 480x640", param_hint="'--size'")
-    return (int(match[1]), int(match[2])) if match[2] else int(match[1])
+    from restyle.image.sizes import parse_size as parse
+
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="'--size'") from error
 
 
 def parse_limit(megapixels: float) -> int:

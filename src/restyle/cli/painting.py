@@ -1,35 +1,28 @@
-"""Painting what was planned, and telling of it: while it happens, and at the end."""
+"""Painting what was planned."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
+import shlex
 import sys
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, nullcontext, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import typer
 
+import restyle
 from restyle import batch
-from restyle.cli.plan import (
-    Look,
-    MaskWord,
-    Outputs,
-    Planned,
-    RegionWord,
-    as_content,
-    find_contents,
-    find_watched,
-    pair,
-)
-from restyle.cli.report import describe, error_document, exit_code, print_json
+from restyle.cli.outputs import Outputs, Planned
+from restyle.cli.plan import Look, MaskOf, PlannedRegion, as_content, find_contents, find_watched, pair
+from restyle.cli.results import Report, about, progress_bar
+from restyle.controls.masks import MaskFile, PersonMask, Region
 from restyle.errors import RestyleError
-from restyle.image import read_image
+from restyle.image import read_image, read_size
+from restyle.painter import check_memory
 from restyle.style import Style
 from restyle.stylizer import Stylizer
 
@@ -43,23 +36,25 @@ class How:
 
     Attributes:
         strength: Of the styles outside of regions.
-        mask: Where to paint; None = everywhere.
+        mask_of: Where to paint; None = everywhere.
         regions: Parts with styles of their own.
         reading: How paintings are read, as for ``Stylizer.encode_style``.
         limit_pixels: Larger pictures are refused.
         engine: As for ``Stylizer.load``.
         options: As for ``batch.run``.
+        words: The options that are not as usual, for the outputs' metadata.
         cluster: Address of a Ray cluster; None = this process.
         workers: Of the cluster.
     """
 
     strength: float
-    mask: MaskWord | None
-    regions: Sequence[RegionWord]
+    mask_of: MaskOf | None
+    regions: Sequence[PlannedRegion]
     reading: Mapping[str, Any]
     limit_pixels: int
     engine: Mapping[str, Any]
     options: Mapping[str, Any]
+    words: Sequence[str] = field(default=())
     cluster: str | None = None
     workers: int | None = None
 
@@ -74,9 +69,12 @@ def paint_all(
     for problem in problems:
         report.failed(-1, {"content": str(getattr(problem.__cause__, "filename", ""))}, problem)
     report.skipped = len(pictures) - len(planned)
+    if report.dry:
+        _foretell(planned, how, report)
+        return
     try:
         if planned:
-            Painter(how, [one.look for one in planned], way, report).paint(planned, outputs)
+            Session(how, [one.look for one in planned], way, report).paint(planned, outputs)
     except KeyboardInterrupt:
         if len(planned) > 1:
             typer.echo("restyle: interrupted; the same command with --skip-existing goes on", err=True)
@@ -90,24 +88,48 @@ def paint_all(
         write_manifest(rows, Path(outputs.output) / MANIFEST)
 
 
+def _foretell(planned: Sequence[Planned], how: How, report: Report) -> None:
+    """Tell what would be painted, and what would fail, from the files' headers."""
+    limit, tile, work_size = how.limit_pixels, how.options["tile"], how.options["work_size"]
+    looks = [*(one.look for one in planned), *(region.look for region in how.regions if region.look)]
+    for path in dict.fromkeys(path for look in looks for path in look.paintings):
+        try:
+            read_size(path, limit_pixels=limit)
+        except RestyleError as error:
+            report.failed(-1, {"style": str(path)}, error)
+    for number, one in enumerate(planned):
+        try:
+            for mask_of in (how.mask_of, *(region.mask_of for region in how.regions)):
+                mask = mask_of(one.content) if mask_of else None
+                if isinstance(mask, MaskFile):
+                    read_size(mask.path, limit_pixels=limit)
+            size = batch.output_size(read_size(one.content.source, limit_pixels=limit), how.options["size"], limit)
+            needed = batch.estimate_memory(size, tile=tile, work_size=work_size)
+            check_memory(size, needed)
+            report.planned(number, one, size, needed)
+        except RestyleError as error:
+            report.failed(number, about(one), error)
+    report.tell_failures()
+
+
 def watch(words: Sequence[str], looks: Sequence[Look], way: str, outputs: Outputs, how: How, report: Report) -> None:
     """Paint what is in a folder and what comes into it, until Ctrl-C."""
     root = find_watched(words, outputs.output)
     outputs.place([], many=True)
-    painter = Painter(how, looks, way, report)
+    session = Session(how, looks, way, report)
     if not report.quiet:
         typer.echo(f"watching {str(root)!r}; Ctrl-C ends", err=True)
     for paths in batch.watch_folder(root, leave_out=[Path(outputs.output)]):
         for path in paths:
             pictures = pair([as_content(path, root)], looks, way)
             try:
-                painter.paint(outputs.place(pictures, many=True), outputs)
+                session.paint(outputs.place(pictures, many=True), outputs)
             except RestyleError as error:
                 report.failed(0, {"content": str(path)}, error)
         report.tell_failures()
 
 
-class Painter:
+class Session:
     """A loaded model with its styles."""
 
     def __init__(self, how: How, looks: Sequence[Look], way: str, report: Report) -> None:
@@ -119,7 +141,7 @@ class Painter:
         self._stylizer = report.stylizer = Stylizer.load(**how.engine)
         self._styles: dict[Path, Style] = {}
         broken: dict[Path, RestyleError] = {}
-        in_regions = [path for region in how.regions for path in region.paintings]
+        in_regions = [path for region in how.regions if region.look for path in region.look.paintings]
         for path in dict.fromkeys([*in_regions, *(path for look in looks for path in look.paintings)]):
             try:
                 pixels = read_image(path, limit_pixels=how.limit_pixels).pixels
@@ -145,13 +167,13 @@ class Painter:
                     job = self._job(one, outputs)
                     jobs[id(job)] = (number, one, job)
                 except RestyleError as error:
-                    report.failed(number, _about(one), error)
+                    report.failed(number, about(one), error)
         shown = len(jobs) > 1 and not report.quiet and not report.as_json and sys.stderr.isatty()
         work = self._work([job for _, _, job in jobs.values()])
         with (
             # Ray tells of dying workers on standard output, which is ours.
             redirect_stdout(sys.stderr) if self._how.cluster else nullcontext(),
-            _progress(len(jobs)) if shown else nullcontext(lambda: None) as advance,
+            progress_bar(len(jobs)) if shown else nullcontext(lambda: None) as advance,
             closing(work) as results,
         ):
             for result in results:
@@ -161,7 +183,7 @@ class Painter:
                 elif _disk_is_full(result.error):
                     raise result.error
                 else:
-                    report.failed(number, _about(one), result.error)
+                    report.failed(number, about(one), result.error)
                 advance()
 
     def _work(self, jobs: list[batch.Job]) -> Generator[batch.Result, None, None]:
@@ -174,114 +196,48 @@ class Painter:
 
     def _job(self, one: Planned, outputs: Outputs) -> batch.Job:
         how = self._how
-        regions = tuple(
-            batch.RegionFile(region.mask.find(one.content), self._mix(region), region.strength)
-            for region in how.regions
-        )
-        mask = how.mask.find(one.content) if how.mask else None
+        mask = how.mask_of(one.content) if how.mask_of else None
+        masks = [region.mask_of(one.content) for region in how.regions]
         target = sys.stdout.buffer if outputs.to_stdout else one.output
         style: Any = tuple(map(self._styles.get, one.look.paintings)) if one.look.square else self._mix(one.look)
         strength = how.strength
         if style is None:  # only regions are painted
             style, strength = next(iter(self._styles.values())), 0.0
-        return batch.Job(one.content.source, target, style, strength, mask, regions, outputs.format)
+        return batch.Job(
+            one.content.source,
+            target,
+            style,
+            strength,
+            mask,
+            tuple(
+                Region(of, self._mix(region.look), region.strength)
+                for region, of in zip(how.regions, masks, strict=True)
+            ),
+            outputs.format,
+            history=self._history(one.look, mask, masks),
+        )
 
-    def _mix(self, parts: Look | RegionWord) -> Style | None:
-        styles = [self._styles[path] for path in parts.paintings]
-        return Style.mix(styles, parts.weights) if styles else None
+    def _mix(self, look: Look | None) -> Style | None:
+        styles = [self._styles[path] for path in look.paintings] if look else []
+        return Style.mix(styles, look.weights) if look and styles else None
+
+    def _history(self, look: Look, mask: MaskFile | PersonMask | None, masks: Sequence[MaskFile | PersonMask]) -> str:
+        """The command that makes one picture, without folders, for its metadata."""
+        words = [word for style in look.words() for word in ("--style", style)]
+        if mask:
+            words += ["--mask", _call(mask)]
+        for region, own in zip(self._how.regions, masks, strict=True):
+            what = ",".join(region.look.words()) if region.look else "keep"
+            words += ["--region", f"{_call(own)}={what}" + (f"@{region.strength:g}" if region.strength != 1 else "")]
+        command = shlex.join(["restyle", "image", "CONTENT", *words, *self._how.words, "-o", "OUTPUT"])
+        card = self._stylizer.card
+        return f"{command}  # restyle {restyle.__version__}, model {card.name} {card.version}"
 
 
-def _about(one: Planned) -> dict[str, str]:
-    return {"content": one.content.name, "style": one.look.name}
-
-
-class Report:
-    """Tells what came of each picture: lines for people, or JSON for programs."""
-
-    def __init__(self, *, as_json: bool, quiet: bool, to_stdout: bool, by_line: bool) -> None:
-        self.as_json, self.quiet, self.to_stdout, self.by_line = as_json, quiet, to_stdout, by_line
-        self.stylizer: Stylizer | None = None
-        self.skipped = 0
-        self._out = sys.stdout
-        self._rows: list[tuple[int, dict[str, Any]]] = []
-        self._failures: list[tuple[int, str, Exception]] = []
-        self._told = 0
-        self._started = time.perf_counter()
-
-    def painted(self, number: int, one: Planned, result: batch.Result) -> None:
-        """Tell of a picture; ``number`` is its place in the order of what was asked for."""
-        (height, width), seconds, notes = result.size, round(result.seconds, 3), list(result.notes)
-        row = {**_about(one), "output": str(one.output), "height": height, "width": width}
-        self._keep(number, {**row, "seconds": seconds, "notes": notes})
-        if not (self.as_json or self.quiet):
-            line = f"{one.output}  {width} x {height}  {seconds:.2f} s"
-            typer.echo("\n  ".join([line, *notes]), file=sys.stderr if self.to_stdout else self._out)
-
-    def failed(self, number: int, about: dict[str, str], error: Exception) -> None:
-        """Keep a failure until the end; ``about`` says of which content or style."""
-        self._failures.append((number, next(iter(about.values())), error))
-        self._keep(number, {**about, **error_document(error)})
-
-    def _keep(self, number: int, row: dict[str, Any]) -> None:
-        if not self.by_line:
-            self._rows.append((number, row))
-        elif self.as_json:
-            typer.echo(json.dumps(row))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """What came of each picture, in the order of what was asked for."""
-        return [row for _, row in sorted(self._rows, key=lambda row: row[0])]
-
-    def tell_failures(self) -> None:
-        """Print each failure that was not told yet, with its reason; the same one only once."""
-        told = []
-        for _, name, error in sorted(self._failures[self._told :], key=lambda failure: failure[0]):
-            reason = describe(error)
-            # Most errors name the file that they are about.
-            told.append(reason if name in reason or repr(name) in reason else f"{name!r}: {reason}")
-        for line in dict.fromkeys(told):
-            typer.echo(f"restyle: {line}", err=True)
-        self._told = len(self._failures)
-
-    def finish(self, **document: Any) -> None:
-        """Print the document, or how many pictures and how fast where there was more than one."""
-        if self.as_json:
-            engine = {}
-            if self.stylizer:
-                names = ("device", "engine", "precision")
-                engine = {"model": self.stylizer.card.identity} | {key: getattr(self.stylizer, key) for key in names}
-            print_json({**engine, **document, "skipped": self.skipped, "pictures": self.rows()})
-        elif not self.quiet and len(self._rows) + self.skipped > 1:
-            seconds, failed = time.perf_counter() - self._started, len(self._failures)
-            painted = len(self._rows) - failed
-            counts = {"painted": painted, "failed": failed, "skipped": self.skipped}
-            told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-            rate = f"  {seconds:.1f} s, {painted / seconds:.2f} pictures a second" if painted else ""
-            typer.echo(told + rate)
-
-    def exit_code(self) -> int:
-        """That of the first failure; 0 if there is none."""
-        return exit_code(min(self._failures, key=lambda failure: failure[0])[2]) if self._failures else 0
+def _call(mask: MaskFile | PersonMask) -> str:
+    return ("not:" if mask.inverse else "") + (Path(mask.path).name if isinstance(mask, MaskFile) else "person")
 
 
 def _disk_is_full(error: Exception) -> bool:
     reason = error.__cause__ or error
     return isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar with rate and remaining time on standard error; gives what to call after each picture."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> str:
-            return f"{task.speed:.2f} pictures a second" if task.speed else ""
-
-    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    # Lines on the same terminal go above the bar; those for a file or a pipe must stay there.
-    console, to_terminal = Console(stderr=True), sys.stdout.isatty()
-    with Progress(*columns, console=console, redirect_stdout=to_terminal, speed_estimate_period=120) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)

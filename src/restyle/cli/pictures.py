@@ -1,15 +1,13 @@
-"""Commands of those who paint pictures: image, models, styles, info."""
+"""``restyle image``: its options, and what contradicts what."""
 
 from __future__ import annotations
 
-import os
-import platform
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import restyle
-from restyle import gallery
 from restyle.cli.options import (
     ENGINE,
     FOLDERS,
@@ -35,7 +33,6 @@ from restyle.cli.options import (
     parse_limit,
     parse_size,
 )
-from restyle.cli.report import print_json, print_table
 
 GRID_SIZE = 256
 """Short side in pixels of the pictures in a square of styles, unless the user says otherwise."""
@@ -44,7 +41,15 @@ MOST_FRAMES = 100_000
 """Of a morph: an hour of film is 90 000, and all of them are planned before the first is painted."""
 
 
+HISTORY = (
+    "strength", "grid", "feather", "keep_colors", "style_size", "style_crop", "seed", "work_size", "size", "quality",
+    "model", "precision", "tile",
+)  # fmt: skip
+"""Options that the outputs' metadata tell of where they are not as usual, beside styles and masks."""
+
+
 def image(
+    context: typer.Context,
     content: Annotated[
         list[str],
         typer.Argument(
@@ -81,9 +86,9 @@ def image(
     mask: Annotated[
         str | None,
         typer.Option(
-            help="Grey picture: paint where it is white; not:FILE for where it is black. Or a folder of them, called "
-            "like the photographs.",
-            metavar="[not:]FILE|FOLDER", rich_help_panel=LOOK,
+            help="Grey picture: paint where it is white. Or a folder of them, called like the photographs; or person, "
+            "which finds people (extra people). With not: before it, the other way round.",
+            metavar="[not:]FILE|FOLDER|person", rich_help_panel=LOOK,
         ),
     ] = None,
     region: Annotated[
@@ -119,11 +124,25 @@ def image(
     quality: Annotated[
         int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF files.", rich_help_panel=FOLDERS)
     ] = None,
+    no_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--no-metadata", rich_help_panel=FOLDERS,
+            help="Write pixels only: neither the photograph's EXIF data nor how the picture was made.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     skip_existing: Annotated[
         bool,
         typer.Option(
             "--skip-existing", help="Paint only what is not there yet: goes on with a job that was stopped.",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Tell what would be painted, and the memory that it takes; paint nothing.",
             rich_help_panel=FOLDERS,
         ),
     ] = False,
@@ -152,6 +171,8 @@ def image(
 ) -> None:  # fmt: skip
     """Repaint photographs in the style of other pictures."""
     from restyle.cli import painting, plan
+    from restyle.cli.outputs import Outputs
+    from restyle.cli.results import Report
     from restyle.controls.masks import check_feather
     from restyle.stylizer import check_options
 
@@ -163,7 +184,12 @@ def image(
     _refuse_together({"--each-style": each_style, "--pairs": pairs, "--grid": grid, "--morph": morph is not None})
     _refuse_together({"--overwrite": overwrite, "--skip-existing": skip_existing})
     _refuse_together({"--json": as_json, "-o -": output == "-"})
-    for other, on in {"--pairs": pairs, "-o -": output == "-", "--cluster": cluster is not None}.items():
+    for other, on in {
+        "--pairs": pairs,
+        "-o -": output == "-",
+        "--cluster": cluster is not None,
+        "--dry-run": dry_run,
+    }.items():
         _refuse_together({"--watch": watch, other: on})
     _refuse_together({"-o -": output == "-", "--cluster": cluster is not None})
     if feather and mask is None and not region:
@@ -174,7 +200,7 @@ def image(
     limit = parse_limit(limit_megapixels)
     how = painting.How(
         strength=strength,
-        mask=plan.find_mask(mask, feather) if mask is not None else None,
+        mask_of=plan.find_masks(mask, feather) if mask is not None else None,
         regions=[plan.parse_region(text, feather) for text in region or []],
         reading={"size": style_size, "crop": style_crop, "seed": seed},
         limit_pixels=limit,
@@ -182,19 +208,19 @@ def image(
         options={
             "size": parse_size(size) or (GRID_SIZE if grid else None), "quality": quality, "overwrite": overwrite,
             "keep_colors": keep_colors, "work_size": work_size, "tile": tile, "limit_pixels": limit,
+            "metadata": not no_metadata,
         },
+        words=_unusual(context, HISTORY),
         cluster=cluster,
         workers=workers,
     )  # fmt: skip
     way, looks = plan.find_looks(style or [], next((one for one, on in ways.items() if on), None), morph or 0)
-    if not looks and not any(one.paintings for one in how.regions):
+    if not looks and not any(one.look for one in how.regions):
         raise typer.BadParameter("give at least one style.", param_hint="'--style'")
     if watch and not overwrite:
         skip_existing = True
-    outputs = plan.Outputs(
-        output, way, name=name, format=format, overwrite=overwrite, skip_existing=skip_existing
-    )  # fmt: skip
-    report = painting.Report(as_json=as_json, quiet=quiet, to_stdout=output == "-", by_line=watch)
+    outputs = Outputs(output, way, name=name, format=format, overwrite=overwrite, skip_existing=skip_existing)
+    report = Report(as_json=as_json, quiet=quiet, to_stdout=output == "-", by_line=watch, dry=dry_run)
     work = painting.watch if watch else painting.paint_all
     work(content, looks, way, outputs, how, report)
     report.finish(style=style, strength=strength)
@@ -209,60 +235,13 @@ def _refuse_together(options: dict[str, bool]) -> None:
         raise ValueError(f"{given[0]} and {given[1]} cannot go together")
 
 
-def models(as_json: Json = False) -> None:
-    """List the bundled models."""
-    from restyle.weights import bundled_models, read_model
-
-    cards = {name: read_model(folder) for name, folder in bundled_models().items()}
-    if as_json:
-        print_json([{"folder": bundled_models()[name], **card.document} for name, card in cards.items()])
-        return
-    print_table(
-        ["name", "version", "licence", "description"],
-        [[card.name, card.version, card.licence, card.document.get("description", "")] for card in cards.values()],
-    )
-
-
-def styles(as_json: Json = False) -> None:
-    """List the bundled style pictures and sample photographs, with their makers and licences."""
-    entries = gallery.entries().values()
-    if as_json:
-        print_json([vars(entry) for entry in entries])
-        return
-    print_table(
-        ["name", "kind", "work", "licence"],
-        [[entry.name, entry.kind, f"{entry.title}, {entry.author}, {entry.year}", entry.licence] for entry in entries],
-    )
-
-
-def info(as_json: Json = False) -> None:
-    """Tell what is installed and what works on this machine."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from restyle.runtime import computes_bf16, onnxruntime_devices, openvino_devices
-    from restyle.stylizer import cache_folder
-    from restyle.weights import bundled_models
-
-    packages = {}
-    for name in ("openvino", "onnxruntime", "numpy", "pillow", "torch"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    document = {
-        "restyle": restyle.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **packages,
-        "devices of openvino": ", ".join(openvino_devices()) or "none",
-        "devices of onnxruntime": ", ".join(onnxruntime_devices()) or "none",
-        "bf16 on the processor": "yes" if computes_bf16("cpu") else "no",
-        "processor threads": os.cpu_count(),
-        "models": ", ".join(bundled_models()),
-        "cache": str(cache_folder()),
-    }
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        typer.echo(f"{name:24}{value}")
+def _unusual(context: typer.Context, names: Sequence[str]) -> list[str]:
+    """The options of these names that are not at their defaults, as words of a command; paths without their folders."""
+    words = []
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if parameter.name in names and value != parameter.default:
+            words.append(parameter.opts[0])
+            if not isinstance(value, bool):
+                words.append(Path(str(value)).name)
+    return words

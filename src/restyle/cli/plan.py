@@ -1,21 +1,20 @@
-"""What ``restyle image`` is to paint, and where to: decided and checked before anything is painted."""
+"""What ``restyle image`` is to paint: photographs, styles and masks, found and checked before anything is painted."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from restyle import gallery
-from restyle.batch.folders import ENDINGS, check_pattern, find_pictures, name_output
-from restyle.batch.pipeline import MaskFile
-from restyle.cli.options import parse_mask, parse_style
-from restyle.errors import ImageError, UnknownNameError
-from restyle.image import WRITABLE, check_writable
+from restyle.batch.folders import ENDINGS, find_pictures
+from restyle.cli.options import parse_mask, parse_style, refuse_address
+from restyle.controls.masks import MaskFile, PersonMask
+from restyle.controls.people import fetch_person_model
+from restyle.errors import ImageError
 from restyle.stylizer import check_options
 
 WAYS = ("mix", "each", "pairs", "grid", "morph")
@@ -35,7 +34,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Look:
-    """What a photograph is painted with: the weighted mean of paintings, or the square between four."""
+    """What is painted with: the weighted mean of paintings, or the square between four."""
 
     name: str
     paintings: tuple[Path, ...]
@@ -43,18 +42,15 @@ class Look:
     square: bool = False
     frame: str = ""
 
+    def words(self) -> list[str]:
+        """``STYLE:WEIGHT`` as a user would type them, without folders."""
+        bundled = {entry.path: entry.name for entry in gallery.styles()}
+        names = [bundled.get(path, path.name) for path in self.paintings]
+        return [f"{name}:{weight:g}" if weight != 1 else name for name, weight in zip(names, self.weights, strict=True)]
+
 
 ONLY_REGIONS = Look("regions", (), ())
 """No painting but in the regions."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One picture to be painted."""
-
-    content: Content
-    look: Look
-    output: Path
 
 
 # --- contents ---------------------------------------------------------------------------------------------------------
@@ -69,6 +65,7 @@ def find_contents(words: Sequence[str], output: str) -> tuple[list[Content], lis
             if ("-", Path()) not in contents:
                 contents["-", Path()] = Content(_read_stdin(), "-", "stdin", ".png")
             continue
+        refuse_address(word)
         path = gallery.find(word, kind="sample")
         found = [path]
         if os.path.isdir(path):
@@ -127,6 +124,7 @@ def find_looks(words: Sequence[str], way: str | None, frames: int) -> tuple[str,
     """
     named: list[tuple[str, Path, float]] = []
     for word in words:
+        refuse_address(word)
         name, weight = parse_style(word)
         path = gallery.find(name)
         if os.path.isdir(path):
@@ -169,83 +167,6 @@ def _morph(names: tuple[str, ...], paintings: tuple[Path, ...], frames: int) -> 
     return looks
 
 
-# --- masks ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class MaskWord:
-    """A mask as a user names it: one picture for all photographs, or a folder with one for each."""
-
-    path: Path
-    inverse: bool
-    feather: float
-    by_name: Mapping[str, Path] | None = None
-
-    def find(self, content: Content) -> MaskFile:
-        """The mask of a photograph.
-
-        Raises:
-            ImageError: the folder has none for it.
-        """
-        path = self.path
-        if self.by_name is not None:
-            name = (content.folder / content.stem).as_posix()
-            if name not in self.by_name:
-                raise ImageError(f"{content.name!r} has no mask: there is no picture {name!r} in {str(self.path)!r}")
-            path = self.by_name[name]
-        return MaskFile(path, self.inverse, self.feather)
-
-
-def find_mask(text: str, feather: float) -> MaskWord:
-    """``sky.png``, ``not:sky.png`` or ``masks/``."""
-    path, inverse = parse_mask(text)
-    if os.path.isdir(path):
-        found, problems = find_pictures(path)
-        if problems or not found:
-            raise problems[0] if problems else no_pictures(path)
-        by_name = {one.relative_to(path).with_suffix("").as_posix(): one for one in reversed(found)}
-        return MaskWord(path, inverse, feather, by_name)
-    if not os.path.exists(path):
-        raise ImageError(f"there is no mask {str(path)!r}")
-    return MaskWord(path, inverse, feather)
-
-
-@dataclass(frozen=True)
-class RegionWord:
-    """A region as a user names it; no paintings = the photograph is kept there."""
-
-    mask: MaskWord
-    paintings: tuple[Path, ...]
-    weights: tuple[float, ...]
-    strength: float
-
-
-def parse_region(text: str, feather: float) -> RegionWord:
-    """``MASK=STYLE[:WEIGHT][,STYLE[:WEIGHT]...][@STRENGTH]``, or ``MASK=keep``."""
-    number = r"\d+(?:\.\d*)?|\.\d+"
-    match = re.fullmatch(rf"([^=]+)=(.+?)(?:@({number}))?", text)
-    if not match:
-        raise ValueError(
-            f"region must be MASK=STYLE, such as sky.png=wave, sky.png=wave:2,ink@0.5 or face.png=keep; got {text!r}"
-        )
-    mask, words, strength = find_mask(match[1], feather), match[2], float(match[3] or 1)
-    try:
-        check_options(strength=strength)
-    except ValueError as error:
-        raise ValueError(f"region {text!r}: {error}") from error
-    if words == "keep":
-        return RegionWord(mask, (), (), strength)
-    named = [parse_style(word) for word in ([words] if os.path.exists(words) else words.split(","))]
-    paintings = tuple(gallery.find(name) for name, _ in named)
-    return RegionWord(mask, paintings, tuple(weight for _, weight in named), strength)
-
-
-# --- outputs ----------------------------------------------------------------------------------------------------------
-
-PATTERNS = {"each": "{content}_{style}", "morph": "{content}_{frame}"}
-"""How outputs are called in a folder unless the user says otherwise; in other ways, like the photographs."""
-
-
 def pair(contents: Sequence[Content], looks: Sequence[Look], way: str) -> list[tuple[Content, Look]]:
     """Which photograph is painted with what."""
     if way != "pairs":
@@ -255,116 +176,74 @@ def pair(contents: Sequence[Content], looks: Sequence[Look], way: str) -> list[t
     return list(zip(contents, looks, strict=True))
 
 
-class Outputs:
-    """Where pictures go, what they are called, and what may be replaced."""
+# --- masks ------------------------------------------------------------------------------------------------------------
 
-    def __init__(
-        self,
-        output: str,
-        way: str,
-        *,
-        name: str | None = None,
-        format: str | None = None,
-        overwrite: bool = False,
-        skip_existing: bool = False,
-    ) -> None:
-        """Take the user's words.
 
-        Raises:
-            ValueError: a name pattern that cannot be, or a format that is given twice.
-            UnknownNameError: no such format.
-            ImageError: the output is an empty word.
+MaskOf = Callable[[Content], MaskFile | PersonMask]
+"""Finds the mask of a photograph; an ImageError where it has none."""
 
-        Attributes ``to_stdout`` and ``format`` say whether a picture goes to standard output, and as what.
-        """
-        if not output:
-            raise ImageError("the output is an empty word; name a file or a folder")
-        self.output, self.pattern = output, PATTERNS.get(way, "{content}") if name is None else name
-        check_pattern(self.pattern)
-        self._ending = "." + format.lower().removeprefix(".") if format is not None else ""
-        if self._ending and self._ending not in WRITABLE:
-            raise UnknownNameError("picture format", self._ending, WRITABLE)
-        if self._ending and Path(self.pattern).suffix.lower() in WRITABLE:
-            raise ValueError(f"the format is given twice, by --name {name} and --format {format}")
-        self.to_stdout = output == "-"
-        self.format = self._ending or ".png"
-        self._wants_folder = way in ("each", "pairs", "morph") or name is not None
-        self._overwrite, self._skip_existing = overwrite, skip_existing
 
-    def place(self, pictures: Sequence[tuple[Content, Look]], *, many: bool) -> list[Planned]:
-        """Give every picture its file; what is there already is left out where that is wanted.
+@dataclass(frozen=True)
+class PlannedRegion:
+    """A part of every photograph, and what it is painted with; no look = the photograph is kept there."""
 
-        Args:
-            pictures: What is painted with what.
-            many: More of them may come: the output is a folder, whatever their number.
+    mask_of: MaskOf
+    look: Look | None
+    strength: float
 
-        Raises:
-            ImageError: two pictures for one file, a file that exists or is a photograph itself, or no way to write.
-            UnknownNameError: the file's ending names no format.
-        """
-        in_folder = self._is_folder(many=many or self._wants_folder or len(pictures) > 1)
-        planned = [
-            Planned(content, look, self._in_folder(content, look) if in_folder else Path(self.output))
-            for content, look in pictures
-        ]
-        self._check_collisions(planned)
-        if self.to_stdout:
-            if sys.stdout.isatty():
-                raise ImageError("standard output is a terminal; send the picture into a file or a program")
-            return planned
-        left = [one for one in planned if not (self._skip_existing and os.path.lexists(one.output))]
-        exist = [one for one in left if os.path.lexists(one.output)]
-        if len(exist) > 1 and not self._overwrite:
-            raise ImageError(
-                f"{str(exist[0].output)!r} and {len(exist) - 1} more exist already; --skip-existing paints the others, "
-                "--overwrite replaces them"
-            )
-        for one in left:
-            _check_file(one.output, overwrite=self._overwrite, in_folder=in_folder)
-        return left
 
-    def _is_folder(self, *, many: bool) -> bool:
-        if os.path.isdir(self.output) or self.output.endswith(("/", os.sep)):
-            return True
-        if self._ending and not (many or self.to_stdout):
-            raise ValueError(f"the ending of {self.output!r} chooses the format; --format is for folders and for -o -")
-        if many and (self.to_stdout or os.path.lexists(self.output) or Path(self.output).suffix.lower() in WRITABLE):
-            what = "standard output" if self.to_stdout else f"a file called {self.output!r}"
-            raise ImageError(f"several pictures need a folder to go to, not {what}")
-        return many
+def find_masks(text: str, feather: float) -> MaskOf:
+    """``sky.png`` for all photographs, ``masks/`` with one for each, or ``person``; ``not:`` before it turns it round.
 
-    def _in_folder(self, content: Content, look: Look) -> Path:
-        return Path(self.output) / name_output(
-            self.pattern,
-            content=content.stem,
-            ending=self._ending or content.ending,
-            folder=content.folder,
-            style=look.name,
-            frame=look.frame,
+    Raises:
+        ImageError: there is no such file, or no picture in the folder.
+        MissingExtraError, ModelFileError: people cannot be found; see ``fetch_person_model``.
+    """
+    path, inverse = parse_mask(text)
+    if str(path) == "person" and not os.path.exists(path):
+        fetch_person_model()  # now, not once for every picture if it cannot be had
+        return lambda _: PersonMask(inverse, feather)
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise ImageError(f"there is no mask {str(path)!r}")
+        return lambda _: MaskFile(path, inverse, feather)
+    found, problems = find_pictures(path)
+    if problems or not found:
+        raise problems[0] if problems else no_pictures(path)
+    by_name = {one.relative_to(path).with_suffix("").as_posix(): one for one in reversed(found)}
+
+    def mask_of(content: Content) -> MaskFile:
+        name = (content.folder / content.stem).as_posix()
+        if name not in by_name:
+            raise ImageError(f"{content.name!r} has no mask: there is no picture {name!r} in {str(path)!r}")
+        return MaskFile(by_name[name], inverse, feather)
+
+    return mask_of
+
+
+def parse_region(text: str, feather: float) -> PlannedRegion:
+    """``MASK=STYLE[:WEIGHT][,STYLE[:WEIGHT]...][@STRENGTH]``, or ``MASK=keep``.
+
+    Raises:
+        ValueError: it is nothing of the kind, or the strength cannot be.
+        ImageError: as for ``find_masks``.
+    """
+    number = r"\d+(?:\.\d*)?|\.\d+"
+    match = re.fullmatch(rf"([^=]+)=(.+?)(?:@({number}))?", text)
+    if not match:
+        raise ValueError(
+            f"region must be MASK=STYLE, such as sky.png=wave, sky.png=wave:2,ink@0.5 or face.png=keep; got {text!r}"
         )
-
-    def _check_collisions(self, planned: Sequence[Planned]) -> None:
-        taken: dict[str, Planned] = {}
-        uses = Counter(os.path.realpath(one.content.source) for one in planned if isinstance(one.content.source, Path))
-        for one in planned:
-            other = taken.setdefault(os.path.normcase(os.path.abspath(one.output)), one)
-            if other is not one:
-                told = " and ".join(f"{each.content.name!r} in the style {each.look.name!r}" for each in (other, one))
-                raise ImageError(f"{told} would both be written to {str(one.output)!r}; see --name and --format")
-            target = os.path.realpath(one.output)
-            own = isinstance(one.content.source, Path) and os.path.realpath(one.content.source) == target
-            if self._overwrite and uses[target] > own:
-                raise ImageError(f"{str(one.output)!r} is itself one of the photographs, and would be lost")
-
-
-def _check_file(path: Path, *, overwrite: bool, in_folder: bool) -> None:
-    """Refuse what could not be written."""
-    there = path.parent
-    while in_folder and not os.path.lexists(there):  # it will be made
-        there = there.parent
-    if in_folder and not os.path.isdir(there):
-        raise ImageError(f"cannot write {str(path)!r}: {str(there)!r} is not a folder")
-    if there == path.parent:
-        check_writable(path, overwrite=overwrite)
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ImageError(f"cannot write {str(path)!r}: no permission to write into {str(there)!r}")
+    mask_of, words, strength = find_masks(match[1], feather), match[2], float(match[3] or 1)
+    try:
+        check_options(strength=strength)
+    except ValueError as error:
+        raise ValueError(f"region {text!r}: {error}") from error
+    if words == "keep" and match[3]:
+        raise ValueError(f"region {text!r}: keep takes no strength; give the styles around it one")
+    if words == "keep":
+        return PlannedRegion(mask_of, None, strength)
+    names, weights = zip(
+        *(parse_style(word) for word in ([words] if os.path.exists(words) else words.split(","))), strict=True
+    )
+    return PlannedRegion(mask_of, Look("+".join(names), tuple(map(gallery.find, names)), weights), strength)

@@ -9,6 +9,7 @@ import typer
 
 from restyle.errors import (
     DeviceError,
+    ExportError,
     ImageError,
     LimitError,
     MissingExtraError,
@@ -29,6 +30,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     DeviceError: 5,
     LimitError: 6,
     MissingExtraError: 7,
+    ExportError: 8,
     OSError: 3,
     MemoryError: 6,
 }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from restyle.cli.options import Device, Model
+from restyle.cli.options import Device, Model, Quiet
 from restyle.errors import MissingExtraError
 
+STATIC = "Without a server"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,9 +45,35 @@ def serve(
         list[str] | None,
         typer.Option(help="Address of a reverse proxy whose word on clients counts.", show_default="none"),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    static: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Serve nothing; write the page as files for any web server. It paints in the browser.",
+            rich_help_panel=STATIC,
+            show_default=False,
+        ),
+    ] = None,
+    onnxruntime_web: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The npm package of that name, unpacked; the page paints with it.",
+            rich_help_panel=STATIC,
+            show_default="fetched once",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files in DIR.", rich_help_panel=STATIC)
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Serve the web page and the HTTP API."""
+    """Serve the web page and the HTTP API, or write the page as files."""
+    if static is not None:
+        _write_static(static, model, onnxruntime_web, overwrite=overwrite, quiet=quiet)
+        return
+    if onnxruntime_web is not None or overwrite:
+        raise ValueError("--onnxruntime-web and --overwrite go with --static")
     try:
         from restyle.serve.app import create_app
         from restyle.serve.limits import Limits, read_tokens
@@ -75,6 +103,16 @@ def serve(
             if not local and not tokens:
                 typer.echo("restyle: everyone who reaches this address may use it; see --token-file", err=True)
         run(app, listening, proxies=proxy or [])
+
+
+def _write_static(folder: Path, model: str, runtime: Path | None, *, overwrite: bool, quiet: bool) -> None:
+    from restyle.serve.static_site import write_site
+
+    files = write_site(folder, model, runtime=runtime, overwrite=overwrite)
+    if not quiet:
+        size = sum(file.stat().st_size for file in files)
+        typer.echo(f"wrote {len(files)} files, {size / 1e6:.0f} MB, into {folder}")
+        typer.echo(f"to look at it: python -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(folder))}")
 
 
 def _read(path: Path) -> str:

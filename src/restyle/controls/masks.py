@@ -6,18 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from restyle.image import blur, lay_on_white, resize, to_pixels
+from restyle.controls.people import find_people
+from restyle.image import LIMIT_PIXELS, blur, lay_on_white, read_image, resize, to_pixels
 from restyle.style import Style
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     ImageLike = str | Path | Image | NDArray[np.uint8]
+    MaskLike: TypeAlias = "ImageLike | MaskFile | PersonMask"
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
@@ -27,16 +29,60 @@ _ROWS = 512
 
 
 @dataclass(frozen=True)
+class MaskFile:
+    """A mask on disk, and how it is to be read.
+
+    Attributes:
+        path: A grey picture of any size: white = here.
+        inverse: Swap black and white.
+        feather: Radius, in pixels of the photograph, by which its edges are softened.
+    """
+
+    path: str | Path
+    inverse: bool = False
+    feather: float = 0.0
+
+    def read(self, size: tuple[int, int], *, limit_pixels: int = LIMIT_PIXELS) -> Mask:
+        """Bring the mask to the (height, width) of a photograph; see ``read_mask``."""
+        pixels = read_image(self.path, limit_pixels=limit_pixels).pixels
+        return read_mask(pixels, size, inverse=self.inverse, feather=self.feather)
+
+    def of(self, photo: Pixels, *, limit_pixels: int = LIMIT_PIXELS) -> Mask:
+        """The mask of a photograph: (H, W) for (H, W, 3 or 4)."""
+        return self.read(photo.shape[:2], limit_pixels=limit_pixels)
+
+
+@dataclass(frozen=True)
+class PersonMask:
+    """A mask that is found in the photograph itself: white where people are.
+
+    The network that finds them is fetched at first use, for which the extra ``people`` is needed.
+
+    Attributes:
+        inverse: White where they are not.
+        feather: As for ``MaskFile``.
+    """
+
+    inverse: bool = False
+    feather: float = 0.0
+
+    def of(self, photo: Pixels, *, limit_pixels: int = LIMIT_PIXELS) -> Mask:
+        """The mask of a photograph: (H, W) for (H, W, 3 or 4)."""
+        return read_mask(find_people(photo), photo.shape[:2], inverse=self.inverse, feather=self.feather)
+
+
+@dataclass(frozen=True)
 class Region:
     """A part of a picture that has a style of its own.
 
     Attributes:
-        mask: Grey picture of any size: white = here, black = not here, grey = in part.
+        mask: Grey picture of any size, a ``MaskFile`` or a ``PersonMask``: white = here, black = not here, grey = in
+            part; None = everywhere.
         style: What is painted there; None keeps the photograph.
         strength: 0..2, as for the whole picture.
     """
 
-    mask: ImageLike
+    mask: MaskLike | None
     style: Style | None
     strength: float = 1.0
 
@@ -94,7 +140,7 @@ def lay_over(under: Pixels, over: Pixels, mask: Mask) -> None:
         under[rows] = (over[rows] * weight + under[rows] * (255 - weight) + 127) // 255
 
 
-def put_together(photo: Pixels, layers: Sequence[tuple[ImageLike | None, Pixels | None]]) -> Pixels:
+def put_together(photo: Pixels, layers: Sequence[tuple[MaskLike | None, Pixels | None]]) -> Pixels:
     """The photograph under its paintings.
 
     Args:
@@ -112,7 +158,8 @@ def put_together(photo: Pixels, layers: Sequence[tuple[ImageLike | None, Pixels 
             result = painted
         else:
             result = colours.copy() if result is None else result
-            lay_over(result, colours if painted is None else painted, read_mask(mask, photo.shape[:2]))
+            grey = mask.of(photo) if isinstance(mask, MaskFile | PersonMask) else read_mask(mask, photo.shape[:2])
+            lay_over(result, colours if painted is None else painted, grey)
     if result is None:
         return photo.copy()
     return result if photo.shape[2] == 3 else np.dstack([result, photo[:, :, 3]])

@@ -53,7 +53,7 @@ def to_pil(pixels: NDArray[Any]) -> Image.Image:
     """
     pixels = to_pixels(pixels)
     height, width, channels = pixels.shape
-    return Image.frombytes("RGB" if channels == 3 else "RGBA", (width, height), pixels.tobytes())
+    return Image.frombytes("RGB" if channels == 3 else "RGBA", (width, height), pixels)
 
 
 def resize(pixels: NDArray[Any], size: tuple[int, int]) -> Pixels:

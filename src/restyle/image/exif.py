@@ -15,7 +15,10 @@ UPRIGHT = {
 }
 _TAG = ExifTags.Base
 # What people wrote about the picture. The rest of the first directory describes the old file: strips, profile, size.
-_KEPT_TAGS = (_TAG.ImageDescription, _TAG.Make, _TAG.Model, _TAG.Software, _TAG.DateTime, _TAG.Artist, _TAG.Copyright)
+_KEPT_TAGS = (
+    _TAG.ImageDescription, _TAG.Make, _TAG.Model, _TAG.Software, _TAG.DateTime, _TAG.Artist, _TAG.Copyright,
+    _TAG.ImageHistory,
+)  # fmt: skip
 # No longer true of a new picture; a maker's notes hold offsets into the old file.
 _STALE_TAGS = (
     _TAG.MakerNote, _TAG.ExifInteroperabilityOffset, _TAG.ColorSpace, _TAG.ExifImageWidth, _TAG.ExifImageHeight
@@ -42,3 +45,25 @@ def read_exif(image: Image.Image, notes: list[str]) -> tuple[object, bytes | Non
     except Exception:  # whatever is wrong with it, the picture itself is fine
         notes.append("broken EXIF data left out")
         return orientation, None
+
+
+def add_history(exif: bytes | None, line: str) -> bytes:
+    """EXIF data with one more line of what was done to the picture, and with restyle as its software."""
+    changed = Image.Exif()
+    if exif:
+        changed.load(exif)
+    lines = [*history_of(changed), line.encode("ascii", "backslashreplace").decode()]  # EXIF text is ASCII
+    changed[_TAG.Software], changed[_TAG.ImageHistory] = "restyle", "\n".join(lines)
+    return changed.tobytes()
+
+
+def history_of(exif: Image.Exif) -> list[str]:
+    """What was done to a picture, a line for each time."""
+    return str(exif.get(_TAG.ImageHistory, "")).splitlines()
+
+
+def has_directories(exif: bytes) -> bool:
+    """Whether EXIF data hold more than the first directory: the camera's, or the place."""
+    loaded = Image.Exif()
+    loaded.load(exif)
+    return any(loaded.get_ifd(directory) for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))

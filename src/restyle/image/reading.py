@@ -30,7 +30,7 @@ from PIL import (
 
 from restyle.errors import ImageError, LimitError
 from restyle.image.colours import split_alpha, to_srgb
-from restyle.image.exif import UPRIGHT, read_exif
+from restyle.image.exif import UPRIGHT, history_of, read_exif
 
 LIMIT_PIXELS = 200_000_000
 """Largest picture read unless the caller says otherwise, in pixels; 0.6 GB as RGB."""
@@ -99,6 +99,19 @@ def read_size(source: Source, *, limit_pixels: int = LIMIT_PIXELS) -> tuple[int,
         # Pillow gives TIFF's size upright already.
         turned = isinstance(orientation, int) and 5 <= orientation <= 8 and image.format != "TIFF"
         return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def read_history(source: Source) -> list[str]:
+    """What restyle did to a picture, as ``write_image`` noted it: a line for each time, the oldest first.
+
+    Arguments and errors are those of ``read_image``.
+    """
+    name = _name(source)
+    with _open(source, name) as stream:
+        image = _read_header(stream, name)
+        with contextlib.suppress(Exception):  # broken EXIF data, as in read_exif
+            return history_of(image.getexif())
+        return []
 
 
 def _name(source: object) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from restyle.errors import ImageError, UnknownNameError
 from restyle.image.arrays import lay_on_white, to_pil, to_pixels
+from restyle.image.exif import add_history, has_directories
 from restyle.image.reading import Pixels, reason
 
 
@@ -58,6 +59,7 @@ def write_image(
     *,
     quality: int | None = None,
     exif: bytes | None = None,
+    history: str = "",
     overwrite: bool = False,
 ) -> tuple[str, ...]:
     """Write a picture file, whole or not at all.
@@ -70,6 +72,8 @@ def write_image(
         pixels: (H, W, 3 or 4) uint8, sRGB.
         quality: 1 to 100, for JPEG (92 if not given), WebP and AVIF (90).
         exif: As in ``Picture.exif``; for JPEG, PNG, WebP, AVIF and TIFF.
+        history: A line on how the picture was made, for the same formats: goes into EXIF's ImageHistory, behind what is
+            there, and ``read_history`` gives it back.
         overwrite: Replace a file that exists already.
 
     Returns:
@@ -84,7 +88,7 @@ def write_image(
     """
     path = Path(path)
     check_writable(path, overwrite=overwrite)
-    encoded, notes = _encode(pixels, path.suffix, quality, exif)
+    encoded, notes = _encode(pixels, path.suffix, quality, exif, history)
     _write_whole(path, encoded, overwrite=overwrite)
     return notes
 
@@ -179,16 +183,17 @@ def encode_image(
     *,
     quality: int | None = None,
     exif: bytes | None = None,
+    history: str = "",
 ) -> bytes:
     """Encode a picture as ``write_image`` would, for a reply or a pipe.
 
     ``format`` is a file ending, with or without its dot; everything else, the errors too, is as for ``write_image``.
     """
-    return _encode(pixels, "." + format.removeprefix("."), quality, exif)[0]
+    return _encode(pixels, "." + format.removeprefix("."), quality, exif, history)[0]
 
 
 def _encode(
-    pixels: NDArray[Any], suffix: str, quality: int | None, exif: bytes | None
+    pixels: NDArray[Any], suffix: str, quality: int | None, exif: bytes | None, history: str
 ) -> tuple[bytes, tuple[str, ...]]:
     writer = _WRITERS.get(suffix.lower())
     if writer is None:
@@ -201,9 +206,12 @@ def _encode(
         options["quality"] = quality or writer.quality
     elif quality is not None:
         notes.append(f"{writer.name} has no quality setting")
-    if exif and writer.exif:
-        options["exif"] = exif
-        options.pop("compression", None)  # Pillow fails at the camera's part of EXIF in a compressed TIFF
+    if writer.exif:
+        exif = add_history(exif, history) if history else exif
+        if exif:
+            options["exif"] = exif
+            if has_directories(exif):
+                options.pop("compression", None)  # Pillow fails at these in a compressed TIFF
     elif exif:
         notes.append(f"{writer.name} cannot hold EXIF data")
     image = to_pil(_fit_alpha(to_pixels(pixels), writer, notes))

@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restyle.cache import cache_folder
 from restyle.controls.colors import keep_colors, parse_keep_colors
 from restyle.controls.masks import read_mask
 from restyle.image import Pixels, fit_short_side, resize
 from restyle.nn.losses import total_variation
 from restyle.nn.pretrained import VGG_BLOCKS, VggEncoder, fetch_weights, read_weights, relu_names
 from restyle.nn.style_distances import STYLE_DISTANCES
-from restyle.stylizer import cache_folder
 
 STARTS = ("content", "fast", "noise", "black", "mean")
 OPTIMISERS = ("lbfgs", "adam")
@@ -35,6 +35,9 @@ VARIANTS = ("vgg16", "vgg19", "vgg19_bn")
 
 PLATEAU = 20
 """Steps over which the loss must still fall by the tolerance."""
+
+EVALUATIONS = 25
+"""Looks at the picture that one step of L-BFGS may take to find how far to go; most take one."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def optimize(
     for level in reversed(range(settings.scales)):
         size = (max(32, full[0] >> level), max(32, full[1] >> level))
         picture = F.interpolate(picture, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-        loss = _Loss(resize(photo, size), styles, settings, judge)
+        loss = PictureLoss(resize(photo, size), styles, settings, judge)
         history: list[float] = []
         for values in _steps(picture, loss, settings):
             if not math.isfinite(values["loss"]):
@@ -233,8 +236,17 @@ def finish(picture: Pixels, photo: Pixels, settings: GatysSettings) -> Pixels:
     return keep_colors(picture, resize(photo, picture.shape[:2]), settings.keep_colors)
 
 
-class _Loss:
-    """The loss of a picture at one size."""
+class PictureLoss:
+    """What is minimised, for pictures of one size.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        styles: At least one.
+        settings: See ``GatysSettings``.
+        judge: From ``build_judge`` for these settings.
+
+    Pictures that were made otherwise are judged by it like optimised ones.
+    """
 
     def __init__(
         self, photo: Pixels, styles: Sequence[StyleTarget], settings: GatysSettings, judge: VggEncoder
@@ -267,11 +279,15 @@ class _Loss:
             described = self.way.describe(theirs[name])
             # Differs: the paper adds up distances as they are. Divided by the photograph's own, each begins at 1, so
             # that layers, kinds of distance and the weight mean the same for every pair of pictures.
-            beginning = self.way.distance(seen[name], described, where).item() + 1e-8
+            beginning = self.way.distance(seen[name], described, where).item()
+            # A photograph in its own style, or in one almost its own, would begin at 0.
+            empty = self.way.distance(torch.zeros_like(seen[name]), described, where).item()
+            beginning = max(beginning, 0.01 * empty) + 1e-8
             parts.append((name, described, where, style.weight / total / beginning))
         return parts
 
     def __call__(self, picture: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """(1, 3, H, W) in 0..1 to the loss with a slope, and ``loss``, ``content`` and ``style`` as numbers."""
         seen = self._see(picture)
         content = (seen[self.settings.content_layer] - self.content).square().mean() / self.content_size
         style = picture.new_zeros(())
@@ -289,22 +305,31 @@ class _Loss:
         return {name: tap.float() for name, tap in zip(self.judge.names, seen, strict=True) if name in wanted}
 
 
-def _steps(picture: Tensor, loss: _Loss, settings: GatysSettings) -> Iterator[dict[str, float]]:
-    """Change a picture step by step; the losses before each step."""
+def _steps(picture: Tensor, loss: PictureLoss, settings: GatysSettings) -> Iterator[dict[str, float]]:
+    """Change a picture step by step; the losses after each step of L-BFGS, before each step of Adam."""
     picture.requires_grad_()
     optimiser: torch.optim.Optimizer
     if settings.optimiser == "lbfgs":
-        optimiser = torch.optim.LBFGS([picture], max_iter=1, history_size=20, line_search_fn="strong_wolfe")
+        # Left to itself, torch grants a step of one iteration a single evaluation: where that one is no better, the
+        # line search ends at once, and every later step fails in the same place.
+        optimiser = torch.optim.LBFGS(
+            [picture], max_iter=1, max_eval=EVALUATIONS, history_size=20, line_search_fn="strong_wolfe"
+        )
     else:
         optimiser = torch.optim.Adam([picture], lr=0.02)
     seen: list[dict[str, float]] = []
+    latest: tuple[Tensor, dict[str, float]] | None = None
 
     def closure() -> float:
-        optimiser.zero_grad()
-        total, values = loss(picture)
-        total.backward()  # type: ignore[no-untyped-call]
-        seen.append(values)
-        return values["loss"]
+        nonlocal latest
+        # A step of L-BFGS begins by asking once more for what was found where the step before it ended.
+        if latest is None or not torch.equal(latest[0], picture):
+            optimiser.zero_grad()
+            total, values = loss(picture)
+            total.backward()  # type: ignore[no-untyped-call]
+            latest = picture.detach().clone(), values
+        seen.append(latest[1])
+        return latest[1]["loss"]
 
     for _ in range(settings.steps):
         seen.clear()

@@ -13,6 +13,7 @@ from torch import Tensor
 from restyle.nn.losses import (
     colour_loss,
     content_loss,
+    contrast_loss,
     feature_statistics,
     gram_loss,
     gram_matrix,
@@ -35,6 +36,7 @@ class LossWeights:
         content: Arrangement of relu4_1, compared with the photograph's.
         adain: relu4_1 compared with the AdaIN of photograph and style, the paper's content loss (eq. 12).
         layout: Broad light and shade that the photograph does not explain: patches in a clear sky.
+        contrast: Texture where the photograph has texture, and calm areas as calm as the style's.
         statistics: Means and deviations of relu1_1, relu2_1, relu3_1 and relu4_1 (eq. 13).
         between: The same of the layers between these.
         coarse: The statistics of all these layers where pictures are seen at half their size: larger patterns.
@@ -49,6 +51,7 @@ class LossWeights:
     content: float = 6.0
     adain: float = 0.0
     layout: float = 0.0
+    contrast: float = 0.0
     statistics: float = 12.0
     between: float = 3.0
     coarse: float = 0.0
@@ -193,6 +196,8 @@ class Objective:
             losses["colour"] = colour_loss(painted, style).mean()
         if weights.layout:
             losses["layout"] = layout_loss(painted, content).mean()
+        if weights.contrast:
+            losses["contrast"] = contrast_loss(painted, content, style).mean()
         if weights.noise:
             losses["noise"] = noise_loss(painted, content, style).mean()
         if weights.total_variation:

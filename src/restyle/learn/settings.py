@@ -33,6 +33,8 @@ class TrainSettings:
             loss network looks at them only once.
         side: Side of the square crops in pixels.
         scale: Smallest and largest window that is cropped, as a share of the picture's short side.
+        content_noise: Largest deviation, in the 0..1 range, of noise on the photographs that the network is shown and
+            the losses are not: it learns not to make strokes of it. 0 = none.
         exclude_style: Patterns of style files that are left out, such as ``*/photo/*``.
         optimiser: ``muon`` or ``adamw``.
         rate: Peak learning rate.
@@ -72,6 +74,7 @@ class TrainSettings:
     pairings: int = 3
     side: int = 192
     scale: tuple[float, float] = (0.4, 1.0)
+    content_noise: float = 0.0
     exclude_style: tuple[str, ...] = ()
     optimiser: str = "muon"
     rate: float = 6e-4
@@ -105,6 +108,7 @@ class TrainSettings:
         least = {
             **dict.fromkeys(("steps", "batch", "accumulate", "pairings"), 1),
             **dict.fromkeys(("rate", "style_rate", "warmup", "identity_every", "threads", "workers", "max_minutes"), 0),
+            "content_noise": 0,
             "side": 32,
         }
         for name, value in least.items():

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from restyle.cache import cache_folder
 from restyle.errors import DeviceError, ModelFileError
 from restyle.learn.datasets import RandomPairs, pair_numbers
 from restyle.learn.objective import Objective, Targets
@@ -37,7 +39,6 @@ from restyle.nn.fast import fast_model
 from restyle.nn.networks import Model
 from restyle.nn.pretrained import VggEncoder, fetch_weights, read_weights
 from restyle.nn.reference import reference_model
-from restyle.stylizer import cache_folder
 
 SAVE_EVERY_S = 300
 PARTS = ("stylizer", "style_encoder")
@@ -246,12 +247,13 @@ class Run:
         weight = self.settings.losses.photograph
         content, count = batch.content, len(batch.content)
         ones = content.new_ones(count, 1)
+        shown = noisy(content, self.settings.content_noise) if self.settings.content_noise else content
         with self._half():
             if weight:  # half of the pictures at strength 1, the same ones at strength 0
-                double = [torch.cat([pictures, pictures]) for pictures in (content, batch.style)]
+                double = [torch.cat([pictures, pictures]) for pictures in (shown, batch.style)]
                 painted = self.model(*double, torch.cat([ones, 0 * ones]))
             else:
-                painted = self.model(content, batch.style, ones)
+                painted = self.model(shown, batch.style, ones)
         losses, report = self.objective.style_losses(painted[:count], content, batch.style, batch.targets)
         if weight:
             back = self.objective.photograph_losses(painted[count:], content, batch.targets, weight)
@@ -342,6 +344,17 @@ def build(settings: TrainSettings) -> tuple[Model, VggEncoder]:
         return model, judge
     model.stylizer.get_submodule("encoder").load_state_dict(judge.state_dict())
     return model, judge
+
+
+def noisy(content: Tensor, most: float) -> Tensor:
+    """Photographs (N, 3, H, W) with noise of a deviation up to ``most``, of single pixels and of cells of 8x8.
+
+    A network that is shown this, and judged as if the noise were not there, learns to leave noise alone.
+    """
+    fine, coarse = torch.randn_like(content), torch.randn_like(content[:, :, ::8, ::8])
+    spots = F.interpolate(coarse, size=content.shape[2:], mode="bilinear")
+    deviation = most * torch.rand(len(content), 1, 1, 1, device=content.device)
+    return content + deviation * (fine + 0.5 * spots)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Our network: one AdaIN site at 1/8 of the size, then scales and shifts from the style vector, and grain."""
+"""Our network: one AdaIN site at 1/8 of the size, then scales and shifts from the style vector."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ class FastStylizer(Stylizer):
     One AdaIN site, after the encoder. Each later layer has a scale and a shift per channel from the style vector but
     does not normalise: networks that normalise again and again steer their statistics with spikes that show as blobs.
     Strength mixes the photograph with its painting at full strength.
-    Where a photograph is flat, a network can paint nothing but a pattern that repeats from cell to cell. So each cell
-    has its own fixed random numbers, the grain, soft like strokes, which come in after the AdaIN site as strongly as
-    the style wants.
     The picture is padded by reflection inside and cropped back, so the network's zero padding never meets the picture.
 
     Args:
@@ -28,14 +25,10 @@ class FastStylizer(Stylizer):
         blocks: Inverted-residual blocks at 1/8 of the size.
         expansion: Their inner width, in multiples of ``channels``.
         stem: Width at 1/4 on the way down.
-        grain: Random numbers in each cell.
         up: Widths at 1/4 and 1/2 on the way up.
     """
 
     MARGIN = 8  # pixels, one cell at 1/8 of the size: as far as the zero padding of either way reaches
-    PERIOD = 32  # cells after which the grain repeats
-    # Of the grain, in cells. Hard numbers alone come out as blocks; soft ones alone leave room for a lattice.
-    SOFTNESS = (0.0, 0.7, 1.2, 2.0)
 
     def __init__(
         self,
@@ -44,7 +37,6 @@ class FastStylizer(Stylizer):
         blocks: int = 6,
         expansion: int = 2,
         stem: int = 64,
-        grain: int = 8,
         up: Sequence[int] = (64, 32),
     ) -> None:
         super().__init__()
@@ -53,21 +45,17 @@ class FastStylizer(Stylizer):
             "blocks": blocks,
             "expansion": expansion,
             "stem": stem,
-            "grain": grain,
             "up": list(up),
         }
-        self.sites, self.grid = channels, 8 * self.PERIOD
+        self.sites, self.grid = channels, 8
         self.down1 = nn.Conv2d(12, stem, 3, stride=2, padding=1)
         self.down2 = nn.Conv2d(stem, channels, 3, stride=2, padding=1)
-        self.grain: Tensor
-        self.register_buffer("grain", _smooth_noise(grain, self.PERIOD, self.SOFTNESS))
-        self.mix_grain = nn.Conv2d(grain, channels, 1, bias=False)
         self.blocks = nn.ModuleList(InvertedResidual(channels, expansion * channels) for _ in range(blocks))
         self.up1 = UpsampledConv(channels, up[0], 3)
         self.up2 = UpsampledConv(up[0], up[1], 3)
         self.out = UpsampledConv(up[1], 3, 5)
         self.modulated = [*[expansion * channels] * blocks, *up]  # channels of the layers that the style scales
-        self.style_size = 2 * channels + 2 * sum(self.modulated) + grain
+        self.style_size = 2 * channels + 2 * sum(self.modulated)
 
     def paint(
         self, content: Tensor, style: Tensor, strength: Tensor, statistics: Tensor, given: Tensor
@@ -80,10 +68,7 @@ class FastStylizer(Stylizer):
         features, own = self.normalise(features, style, torch.ones_like(strength), statistics, given)
 
         rest = style[:, 2 * self.sites :, None, None]
-        *modulation, coarseness = torch.split(rest, [*(2 * width for width in self.modulated), self.grain.shape[1]], 1)
-        height, width = features.shape[2:]
-        grain = self.grain.repeat(1, 1, height // self.PERIOD + 1, width // self.PERIOD + 1)[:, :, :height, :width]
-        features = features + self.mix_grain(coarseness * grain)
+        modulation = torch.split(rest, [2 * width for width in self.modulated], 1)
         for block, pair in zip(self.blocks, modulation[:-2], strict=True):
             features = block(features, pair)
         features = F.pad(features, (1, 1, 1, 1), mode="reflect")  # a margin again, for the zero padding on the way up
@@ -261,16 +246,3 @@ def modulate(features: Tensor, modulation: Tensor) -> Tensor:
 
 def _reflecting(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, padding_mode="reflect")
-
-
-def _smooth_noise(maps: int, side: int, softness: Sequence[float]) -> Tensor:
-    """(1, maps, side, side) random numbers of mean 0 and deviation 1, softened in turns; their edges fit together."""
-    noise = torch.randn(maps, side, side, generator=torch.Generator().manual_seed(0))
-    sigma = torch.tensor([softness[number % len(softness)] for number in range(maps)])[:, None, None]
-    frequency = torch.fft.fftfreq(side)
-    squared = frequency[:, None] ** 2 + frequency**2
-    # A Gaussian is one in frequencies, too; there it wraps around the edges by itself.
-    soft: Tensor = torch.fft.ifft2(torch.fft.fft2(noise) * torch.exp(-2 * (torch.pi * sigma) ** 2 * squared)).real
-    soft = soft - soft.mean((1, 2), keepdim=True)
-    soft = soft / soft.square().mean((1, 2), keepdim=True).sqrt()
-    return soft[None]

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from restyle.nn.ops import channel_statistics
 
+FLAT = 8 / 255
+"""Local contrast (deviation of colours, 0..1) at which half of the style's texture is allowed."""
+
 
 def content_loss(painted: Tensor, content: Tensor) -> Tensor:
     """How far the arrangement of one layer's features moved, whatever the style.
@@ -145,6 +148,37 @@ def layout_loss(painted: Tensor, content: Tensor, *, cell: int = 16) -> Tensor:
     return share
 
 
+def contrast_loss(painted: Tensor, content: Tensor, style: Tensor, *, cells: Sequence[int] = (12, 32)) -> Tensor:
+    """Texture that lies where the photograph has none: strokes in a clear sky, a pattern on a wall.
+
+    The local contrasts of the style are dealt out to the photograph's cells in the order of theirs: the cell with the
+    least contrast may have the style's least. Cells of the photograph that look alike get the mean of their shares, and
+    flat ones next to nothing, since what a network without memory paints there can only be a pattern that repeats.
+
+    Args:
+        painted: (N, 3, H, W).
+        content: (N, 3, H, W) in 0..1.
+        style: (N, 3, h, w).
+        cells: Sides of the square cells in pixels; each gives a loss, and these are averaged.
+
+    Returns:
+        (N,) mean contrast beyond what is allowed, as a share of the style's mean contrast.
+    """
+    losses = []
+    for side in cells:
+        ours, known, wanted = (_local_contrast(picture, side) for picture in (painted, content, style))
+        known, order = known.sort(1)
+        rank = torch.linspace(0, wanted.shape[1] - 1, known.shape[1], device=known.device).round().long()
+        wanted = wanted.sort(1).values[:, rank]
+        # A third more contrast still looks alike, as does all that is below 2 of 255.
+        scale = (known + 2 / 255).log() / 0.3
+        alike = torch.exp(-0.5 * (scale[:, :, None] - scale[:, None]).square())
+        shares = (alike @ wanted[:, :, None] / alike.sum(2, keepdim=True))[:, :, 0]
+        allowed = shares * known**2 / (known**2 + FLAT**2)
+        losses.append(F.relu(ours.gather(1, order) - allowed).mean(1) / (wanted.mean(1) + 1 / 255))
+    return torch.stack(losses).mean(0)
+
+
 def noise_loss(painted: Tensor, content: Tensor, style: Tensor) -> Tensor:
     """High-frequency energy beyond what content and style have: ``restyle.metrics.noise_excess``, with a slope.
 
@@ -165,6 +199,14 @@ def _high_frequency(pictures: Tensor) -> Tensor:
     for axis in (1, 2):
         grey = grey.diff(n=2, dim=axis) / 4
     return (grey.square().mean((1, 2)) + 1e-8).sqrt()
+
+
+def _local_contrast(pictures: Tensor, side: int) -> Tensor:
+    """(N, cells): the deviation of the colours in overlapping square cells."""
+    pictures = pictures.float()
+    mean, square = (F.avg_pool2d(power, side, side // 2) for power in (pictures, pictures.square()))
+    variance = (square - mean.square()).mean(1).flatten(1)
+    return (variance.clamp_min(0) + 1e-6).sqrt()
 
 
 def _standardise(features: Tensor) -> Tensor:

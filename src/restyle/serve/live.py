@@ -16,9 +16,7 @@ import json
 from typing import Annotated, Any
 
 import anyio
-import numpy as np
 from fastapi import APIRouter, WebSocket
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
@@ -30,14 +28,14 @@ from restyle.serve.problems import Problem, as_problem
 from restyle.serve.shared import Here, Shared
 from restyle.style import Style
 from restyle.stylizer import STYLE_SIDE, check_options
+from restyle.video import CALM
+from restyle.video.statistics import Statistics
 
 router = APIRouter()
 
 NUMBER_BYTES = 4
 LONGEST_SETTINGS = 10_000
 JPEG_QUALITY = 85
-CALM = np.float32(0.8)
-"""Share of what was before in the mean of the frames' statistics, so that colours do not pump."""
 
 POLICY_VIOLATION, GOING_AWAY, TOO_BIG = 1008, 1001, 1009
 
@@ -93,7 +91,7 @@ class _Session:
         self._style: Style | None = None
         self._settings: Settings | None = None
         self._known = False  # whether a token has come, where one is wanted
-        self._mean: NDArray[np.float32] | None = None  # of the frames' statistics, over time
+        self._statistics = Statistics(CALM)  # so that colours do not pump
 
     async def listen(self) -> None:
         """Take messages; a frame replaces the one that waits."""
@@ -170,8 +168,10 @@ class _Session:
     def _paint(self, frame: bytes, style: Style, settings: Settings) -> bytes:
         number, file = frame[:NUMBER_BYTES], frame[NUMBER_BYTES:]
         pixels = lay_on_white(read_image(file, limit_pixels=self._here.limits.live_pixels).pixels)
-        painted, own = self._here.stylizer.paint(pixels[None], style, settings.strength, statistics=self._mean)
-        self._mean = own[0] if self._mean is None else CALM * self._mean + (1 - CALM) * own[0]
+        painted, own = self._here.stylizer.paint(
+            pixels[None], style, settings.strength, statistics=self._statistics.mean
+        )
+        self._statistics.add(own[0])
         return number + encode_image(keep_colors(painted[0], pixels, settings.keep_colors), "jpg", quality=JPEG_QUALITY)
 
     async def _refuse(self, about: str, error: Exception) -> None:

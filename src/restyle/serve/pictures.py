@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from numpy.typing import NDArray
 
-from restyle.errors import LimitError
-from restyle.image import encode_image, fit_short_side, read_image, resize
+from restyle.errors import ImageError, LimitError
+from restyle.image import encode_image, read_image, resize
+from restyle.image.sizes import SIZE_PATTERN, parse_size, wanted_size
 from restyle.serve.about import StyleInfo
 from restyle.serve.problems import Problem, describe
 from restyle.serve.shared import Here, Shared
@@ -92,7 +93,7 @@ class Outcome:
     size: Annotated[
         str | None,
         Form(
-            pattern=r"^[1-9]\d{0,5}(x[1-9]\d{0,5})?$",
+            pattern=SIZE_PATTERN,
             description="Resize first: N makes the shorter side N pixels, HxW sets both.",
         ),
     ] = None
@@ -161,7 +162,10 @@ def _paint(
     painted = here.stylizer.apply(pixels, style, mask=grey, **options.as_keywords())
     times.append(time.perf_counter())
     kind = outcome.format or _format_of(photograph)
-    file = encode_image(painted, kind, quality=outcome.quality)
+    try:
+        file = encode_image(painted, kind, quality=outcome.quality)
+    except ImageError as error:  # JPEG and WebP have a longest side: it is what was asked for that cannot be
+        raise Problem(422, str(error)) from error
     times.append(time.perf_counter())
     spans = zip(("read", "style", "paint", "write"), times, times[1:], strict=False)
     return file, kind, {name: 1000 * (end - start) for name, start, end in spans}
@@ -201,8 +205,7 @@ def plan_styles(
 def _resized(pixels: NDArray[Any], wanted: str | None, limit: int) -> NDArray[Any]:
     if not wanted:
         return pixels
-    sides = [int(side) for side in wanted.split("x")]
-    height, width = fit_short_side(pixels.shape[:2], sides[0]) if len(sides) == 1 else (sides[0], sides[1])
+    height, width = wanted_size(pixels.shape[:2], parse_size(wanted))
     if height * width > limit:
         raise LimitError(f"size {wanted} asks for {height} x {width} pixels; the limit is {limit:,}")
     return resize(pixels, (height, width))

@@ -64,7 +64,7 @@ def as_problem(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
-        return Problem(error.status_code, _sentence(error.detail), headers=error.headers)
+        return Problem(error.status_code, _sentence(_explained(error)), headers=error.headers)
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
     if status == 500:
         log.error("a request failed", exc_info=error)
@@ -132,6 +132,15 @@ def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses
     }
+
+
+def _explained(error: HTTPException) -> str:
+    """A sentence for the refusals of the framework, which only repeats the status."""
+    if error.status_code == 404:
+        return "there is no such page; GET /docs shows the addresses that there are"
+    if error.status_code == 405:
+        return f"this address takes {(error.headers or {}).get('Allow', 'other methods')} only"
+    return error.detail
 
 
 def _sentence(text: str) -> str:

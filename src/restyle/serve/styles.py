@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 from restyle import gallery
 from restyle.errors import UnknownNameError
@@ -87,9 +88,7 @@ class StyleStore:
             known = {entry.name: entry.path for entry in gallery.styles()}
             if name not in known:
                 raise UnknownNameError("style", name[:80], known)
-            pixels = read_image(known[name]).pixels
-            small = resize(pixels, fit_short_side(pixels.shape[:2], THUMBNAIL_SIDE))
-            self._thumbnails[name] = encode_image(small, "jpg", quality=85)
+            self._thumbnails[name] = small_picture(known[name])
         return self._thumbnails[name]
 
     def _forget(self) -> None:
@@ -97,3 +96,9 @@ class StyleStore:
         oldest = self._clock() - self._limits.style_s
         while self._uploaded and next(iter(self._uploaded.values()))[1] < oldest:
             self._uploaded.popitem(last=False)
+
+
+def small_picture(path: Path) -> bytes:
+    """A picture as a small JPEG file, for the page."""
+    pixels = read_image(path).pixels
+    return encode_image(resize(pixels, fit_short_side(pixels.shape[:2], THUMBNAIL_SIDE)), "jpg", quality=85)

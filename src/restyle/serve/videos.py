@@ -19,6 +19,7 @@ from restyle.serve.pictures import REFUSALS, KeepColors, Strength, WantedStyles,
 from restyle.serve.problems import Problem, describe
 from restyle.serve.shared import Here, Shared
 from restyle.stylizer import check_options
+from restyle.video import CALM
 
 router = APIRouter(tags=["videos"])
 
@@ -65,7 +66,7 @@ async def paint_video(
     strength: Strength = 1.0,
     keep_colors: KeepColors = None,
     work_size: WorkSize = None,
-    calm: Annotated[float, Form(ge=0, le=1, description="0 = every frame by itself, up to 1 against flicker.")] = 0.85,
+    calm: Annotated[float, Form(ge=0, le=1, description="0 = every frame by itself, up to 1 against flicker.")] = CALM,
     size: Annotated[int | None, Form(ge=16, le=2160, description="Shorter side of the painted video.")] = None,
 ) -> JobInfo:
     """Begin to paint a video. Sound is kept; the result is MP4."""

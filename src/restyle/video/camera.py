@@ -1,7 +1,6 @@
 """Live pictures: the newest picture of a camera or stream wins, and none waits in a queue.
 
 Sources are a webcam by its number, the address of a stream, a file that is played over and over, or standard input.
-A window with keys is not here: the OpenCV that we stand on has none.
 """
 
 from __future__ import annotations
@@ -70,6 +69,9 @@ class Camera:
         mirror: Swap left and right.
         tell: Called with a sentence when the source is lost and when it is back.
 
+    Attributes:
+        mirror: May be changed at any time.
+
     Raises:
         VideoError: the source gives no picture.
     """
@@ -82,7 +84,7 @@ class Camera:
         mirror: bool = False,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._source, self._size, self._mirror, self._tell = source, size, mirror, tell
+        self._source, self._size, self.mirror, self._tell = source, size, mirror, tell
         self._arrived = threading.Condition()
         self._newest: Shot | None = None
         self._failure: VideoError | None = None
@@ -108,7 +110,9 @@ class Camera:
         self._thread.join(timeout=2)
 
     def newest(self, after: int = 0) -> Shot | None:
-        """The newest picture, as soon as there is one with a number beyond ``after``; None = the source has ended.
+        """The newest picture, as soon as there is one with a number beyond ``after``.
+
+        None = the source has ended, or was closed.
 
         Raises:
             VideoError: the source never gave a picture.
@@ -117,7 +121,7 @@ class Camera:
             while self._newest is None or self._newest.number <= after:
                 if self._failure:
                     raise self._failure
-                if self._ended:
+                if self._ended or self._stop.is_set():
                     return None
                 self._arrived.wait(0.5)  # with a limit, so that Ctrl-C is heard on all systems
             return self._newest
@@ -162,7 +166,7 @@ class Camera:
             self._arrived.notify_all()
 
     def _publish(self, pixels: Pixels) -> None:
-        if self._mirror:
+        if self.mirror:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
         with self._arrived:
             number = 1 if self._newest is None else self._newest.number + 1
@@ -211,7 +215,9 @@ class Camera:
                 yield to_pixels(frame)
 
     def _wanted(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Even sides, for the recording."""
+        """Even sides, for the recording; a source that comes back with another size keeps to its first."""
+        if self._newest is not None:
+            return self._newest.pixels.shape[0], self._newest.pixels.shape[1]
         height, width = size if self._size is None else fit_short_side(size, self._size)
         if min(height, width) < SMALLEST_SIDE:
             raise ValueError(f"{height} x {width} pixels are too small; give a size of {SMALLEST_SIDE} or more")
@@ -292,7 +298,7 @@ def paint_live(
     stylizer: Stylizer,
     styles: StyleSwitch,
     *,
-    strength: float = 1.0,
+    strength: float | Callable[[], float] = 1.0,
     calm: float = CALM,
     rate: float | None = None,
 ) -> Generator[Painted, None, None]:
@@ -302,7 +308,7 @@ def paint_live(
         camera: The camera.
         stylizer: The model.
         styles: The styles.
-        strength: 0..2.
+        strength: 0..2, or what tells it for each picture anew.
         calm: 0..1, see ``restyle.video.temporal``.
         rate: Pictures a second to hold by painting smaller; None = paint at the camera's size.
     """
@@ -319,7 +325,8 @@ def paint_live(
         content, motion = find(small) if calm else (small, None)
         if motion is None:
             statistics.restart()
-        found, own = stylizer.paint(content[None], styles.at(began), strength, statistics=statistics.mean)
+        now_strength = strength() if callable(strength) else strength
+        found, own = stylizer.paint(content[None], styles.at(began), now_strength, statistics=statistics.mean)
         statistics.add(own[0])
         result = blend(found[0], motion)
         if result.shape[:2] != size:

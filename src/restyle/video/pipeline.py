@@ -22,6 +22,7 @@ from restyle.controls.detail import enlarge
 from restyle.controls.masks import lay_over, read_mask
 from restyle.errors import VideoError
 from restyle.image import fit_short_side, resize
+from restyle.painter import WHOLE_PIXELS
 from restyle.stylizer import Style, Stylizer, check_options
 from restyle.video.reader import Frame, VideoReader, check_cut
 from restyle.video.temporal import CALM, Blender, Motion, MotionFinder, Statistics, check_calm
@@ -37,6 +38,9 @@ Stream = Generator[T, None, None]
 
 AHEAD = 3
 """Frames that each stage may be ahead of the next: more would take memory and gain nothing."""
+
+STOPPING_S = 60
+"""How long a stage may take to end; one that runs on while Python itself ends would crash the program."""
 
 Report = Callable[[int, int | None], None]
 """Called after each frame with the frames done and all frames, if that is known."""
@@ -82,6 +86,7 @@ class Look:
         keep_colors: As for ``Stylizer.apply``.
         work_size: Same.
         mask: Same; the same for all frames.
+        tile: Same. In tiles, the content's statistics are those of each frame: they are not averaged over time.
 
     Raises:
         ValueError: an option outside its range.
@@ -93,10 +98,11 @@ class Look:
     keep_colors: str | None = None
     work_size: int | None = None
     mask: Any = None
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_options(strength=self.strength, keep_colors=self.keep_colors, work_size=self.work_size)
+        check_options(strength=self.strength, keep_colors=self.keep_colors, work_size=self.work_size, tile=self.tile)
         check_calm(self.calm)
 
     def at(self, time: float) -> Style:
@@ -138,6 +144,7 @@ def stylize_video(
     sound: str = "copy",
     overwrite: bool = False,
     report: Report | None = None,
+    show: Callable[[NDArray[np.uint8]], None] | None = None,
 ) -> Outcome:
     """Paint a video file; sound, subtitles, chapters and metadata are copied.
 
@@ -153,6 +160,7 @@ def stylize_video(
         sound: ``copy`` or ``drop``.
         overwrite: Replace a file that exists already.
         report: Called after each frame.
+        show: Called with each painted frame, (H, W, 3) uint8, which must not be changed.
 
     Returns:
         What became of it. If anything fails or is interrupted, no file is left.
@@ -175,6 +183,8 @@ def stylize_video(
             writer.write(item)
             if isinstance(item, Frame):
                 count += 1
+                if show:
+                    show(item.pixels)
                 if report:
                     report(count, reader.frames)
         if not count:
@@ -221,7 +231,8 @@ def ahead(source: Iterable[T], capacity: int) -> Stream[T]:
         failure: BaseException | None = None
         iterator = iter(source)
         try:
-            for item in iterator:
+            # If Ctrl-C comes while this thread starts, nobody can wait for it: then it must not begin.
+            for item in () if stopped.is_set() else iterator:
                 if not put((item, None)):
                     break
         except BaseException as error:
@@ -245,10 +256,17 @@ def ahead(source: Iterable[T], capacity: int) -> Stream[T]:
                     yield item
         finally:
             stopped.set()
-            if thread.ident is not None:  # Ctrl-C may come while it starts
-                thread.join(timeout=10)
+            _wait_for(thread)
 
     return take()
+
+
+def _wait_for(thread: threading.Thread) -> None:
+    """Wait until a stage has ended, however often Ctrl-C is pressed meanwhile."""
+    until = time.monotonic() + STOPPING_S
+    while thread.is_alive() and (left := until - time.monotonic()) > 0:
+        with contextlib.suppress(KeyboardInterrupt):
+            thread.join(left)
 
 
 _END = object()
@@ -286,9 +304,13 @@ def _painted(items: Stream[_Seen | Item], stylizer: Stylizer, look: Look) -> Str
                 statistics.restart()
             small = _at_work_size(item.pixels, look.work_size)
             style = look.at(item.frame.time)
-            found, own = stylizer.paint(small[None], style, look.strength, statistics=statistics.mean)
-            statistics.add(own[0])
-            pixels = found[0] if small is item.pixels else enlarge(found[0], small, item.pixels)
+            if look.tile or (look.tile is None and small.size > 3 * WHOLE_PIXELS):
+                painted = stylizer.apply(small, style, look.strength, tile=look.tile)
+            else:
+                found, own = stylizer.paint(small[None], style, look.strength, statistics=statistics.mean)
+                statistics.add(own[0])
+                painted = found[0]
+            pixels = painted if small is item.pixels else enlarge(painted, small, item.pixels)
             yield replace(item, pixels=keep_colors(pixels, item.pixels, look.keep_colors))
 
 

@@ -33,6 +33,9 @@ SMALLEST_SIDE = 16
 LATE_S = 10
 """Behind the end of a cut, so much is read on for sound that the file stores later than its pictures."""
 
+MOST_BOXES = 1000
+"""So many parts of a broken MP4 are looked at: a harmful file could have millions."""
+
 ENDED_EARLY_S = 0.5
 """A file that ends so much before its header says has been cut off."""
 
@@ -358,11 +361,34 @@ def _open(path: str | Path, formats: str | None) -> InputContainer:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, PermissionError):
             raise VideoError(f"{name!r} may not be read") from error
+        if _lost_its_index(Path(path)):
+            raise VideoError(
+                f"{name!r} is an MP4 file that breaks off before its index: it was not copied whole, "
+                "or its recording was never finished"
+            ) from error
         raise VideoError(f"{name!r} is not a video that can be read") from error
     if container.format.name.endswith("_pipe") or container.format.name in ("image2", "tty"):
         container.close()
         raise VideoError(f"{name!r} is a picture or a text, not a video")
     return container
+
+
+def _lost_its_index(path: Path) -> bool:
+    """Whether this is an MP4 or MOV without the box ``moov``, which most programs write last."""
+    end, at = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        for number in range(MOST_BOXES):
+            file.seek(at)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4]), head[4:8]
+            if kind == b"moov" or (number == 0 and kind != b"ftyp"):
+                return False
+            if length == 1:  # a long one: the length follows
+                length = int.from_bytes(head[8:])
+            at += length
+            if length < 8 or at >= end:  # 0: up to the file's end
+                return True
+    return False
 
 
 def _video_stream(container: InputContainer, name: str) -> Any:

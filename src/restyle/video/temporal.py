@@ -25,15 +25,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from restyle.errors import ShapeError
+from restyle.video import CALM as CALM
+from restyle.video.statistics import Statistics as Statistics
 
 Pixels = NDArray[np.uint8]
 
-CALM = 0.85
-"""The calm that is taken unless asked otherwise."""
+FLOW_SIDE = 180
+"""Short side, in pixels, at which motion is looked for: twice this costs three times as much and calms no better."""
 
-FLOW_SIDE = 360
-"""Short side, in pixels, at which motion is looked for."""
+FINEST_SCALE = 1
+"""The search ends at half of that. Its preset ends at a quarter, and then half as much flicker again remains."""
 
 SMALLEST_FLOW_SIDE = 64
 """Smaller frames are enlarged for it: in narrow ones OpenCV 5.0 crashes."""
@@ -44,7 +45,7 @@ TOLERANCE = 16.0
 STANDING_PIXELS = 0.1
 """If half of the picture moves by less than this, in reduced pixels, the camera stands."""
 
-WOBBLE_PIXELS = 2.0
+WOBBLE_PIXELS = 1.0
 """Then motion below this is taken for none, if none explains the picture as well: it is the noise that moves."""
 
 STILL_DIFFERENCE = 2
@@ -56,8 +57,11 @@ FAST_PIXELS = 24.0
 CUT_DIFFERENCE = 20
 """If half of the picture is farther than this, of 255, from the last one moved by the flow, a new scene begins."""
 
-STROKE_WINDOW = 5
-"""Side in pixels of the window around which strokes are contrast."""
+FINE_WINDOW, WIDE_WINDOW = 5, 7
+"""Sides in pixels of the windows around which strokes are contrast; the wide one at half the size."""
+
+PLACE = 16
+"""Distance in pixels of the points at which contrast is measured."""
 
 MOST_GAIN = 2.0
 """The lost contrast of strokes is brought back up to 1 + this."""
@@ -96,6 +100,7 @@ class MotionFinder:
     def __init__(self, calm: float) -> None:
         self._calm = calm
         self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._search.setFinestScale(FINEST_SCALE)
         self._small: Pixels | None = None
         self._flow: NDArray[np.float32] | None = None
         self._content: Pixels | None = None
@@ -108,23 +113,24 @@ class MotionFinder:
             self._flow, self._content = None, pixels
             return pixels, None
         flow = self._search_from(self._flow, small, before)
-        where = _grid(small) + flow
+        where = grid_of(small.shape[:2]) + flow
         left = _difference(cv2.remap(before, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), small)
         unmoved = _difference(before, small)
         length = cv2.magnitude(flow[..., 0], flow[..., 1])
         still = (length < WOBBLE_PIXELS) & (unmoved <= cv2.add(left, STILL_DIFFERENCE))
-        standing = bool(np.median(length) < STANDING_PIXELS)
+        standing = _median(length) < STANDING_PIXELS
         if standing:
             flow[still] = 0  # or standing strokes would tremble
             left = np.where(still, unmoved, left)
         trust = (cv2.LUT(left, _TRUST) / (1 + np.square(length / FAST_PIXELS))).astype(np.uint8)
-        trust[~_inside(where)] = 0
-        if np.median(left) > CUT_DIFFERENCE:
+        trust &= inside(where)
+        if _median(left) > CUT_DIFFERENCE:
             self._flow, self._content = None, pixels
             return pixels, None
         self._flow = flow
         if standing:
-            share = _enlarged(np.where(still, trust, 0).astype(np.float32) * np.float32(self._calm / 255), pixels)
+            small_share = np.where(still, trust, 0).astype(np.float32) * np.float32(self._calm / 255)
+            share = _enlarged(small_share, pixels.shape[:2])
             pixels = cv2.blendLinear(self._content, pixels, share, 1 - share)
         self._content = pixels
         return pixels, Motion(flow, trust)
@@ -134,36 +140,11 @@ class MotionFinder:
         longest = max(now.shape)
         for start in (guess, None) if guess is not None else (None,):
             flow: NDArray[np.float32] = self._search.calc(
-                _grey(now), _grey(before), None if start is None else start.copy()
+                to_grey(now), to_grey(before), None if start is None else start.copy()
             )
             if np.abs(flow).max() <= longest:  # not NaN either, with which the next search would crash
                 return flow
         return np.zeros_like(flow)
-
-
-class Statistics:
-    """The content statistics of the frames before, averaged over time.
-
-    Args:
-        calm: 0..1; the share of what was before in the average.
-    """
-
-    def __init__(self, calm: float) -> None:
-        self._share = np.float32(calm)
-        self._mean: NDArray[np.float32] | None = None
-
-    @property
-    def mean(self) -> NDArray[np.float32] | None:
-        """(2S,) float32; None before the first frame of a scene."""
-        return self._mean
-
-    def restart(self) -> None:
-        """Forget what was: a new scene begins."""
-        self._mean = None
-
-    def add(self, own: NDArray[np.float32]) -> None:
-        """Take in the (2S,) statistics of a frame."""
-        self._mean = own if self._mean is None else self._share * self._mean + (1 - self._share) * own
 
 
 class Blender:
@@ -176,106 +157,69 @@ class Blender:
     def __init__(self, calm: float) -> None:
         self._calm = calm
         self._last: Pixels | None = None
+        self._averaged = 0
 
     def __call__(self, painted: Pixels, motion: Motion | None) -> Pixels:
         """(H, W, 3) uint8 painted to the calm result of the same shape."""
         if self._last is None or motion is None or self._last.shape != painted.shape:
-            self._last = painted
+            self._last, self._averaged = painted, 1
             return painted
-        flow = _enlarged(motion.flow, painted)
-        flow *= np.float32(painted.shape[0] / motion.flow.shape[0])
-        flow += _grid(painted)
+        # Of the second frame one half, of the third one third: a scene does not turn soft all at once.
+        calm = min(self._calm, self._averaged / (self._averaged + 1))
+        self._averaged += 1
+        height, width = painted.shape[:2]
+        flow = _enlarged(motion.flow, (height, width))
+        flow *= np.float32(height / motion.flow.shape[0])
+        flow += grid_of((height, width))
         moved = cv2.remap(self._last, flow, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        share = _enlarged(motion.trust.astype(np.float32) * np.float32(self._calm / 255), painted)
-        blended: Any = cv2.blendLinear(moved, painted, share, 1 - share)
+        share = _enlarged(motion.trust.astype(np.float32) * np.float32(calm / 255), (height, width))
+        blended = cv2.blendLinear(moved, painted, share, 1 - share)
         self._last = _with_colours_of(painted, _with_strokes_of(painted, blended))
         return self._last
-
-
-class FlickerMeter:
-    """Measures flicker: how much two frames differ where they show the same thing.
-
-    Motion and occlusion are found in the input with a slower flow than ``MotionFinder``'s and a check forwards and
-    backwards. Sharp pictures differ a little even if they only move, because no flow is exact; so the same figure of
-    the input is measured as well.
-
-    Source:
-        Lai et al. 2018, Learning blind video temporal consistency, arXiv 1808.00449. Differs: the root is taken.
-    """
-
-    def __init__(self) -> None:
-        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._last: tuple[Pixels, Pixels] | None = None
-        self._errors: list[tuple[float, float]] = []
-
-    def add(self, content: Pixels, painted: Pixels) -> None:
-        """Take in the next frame of the input and of the output, (H, W, 3) uint8 both.
-
-        Raises:
-            ShapeError: they differ in size.
-        """
-        if content.shape != painted.shape:
-            raise ShapeError(f"the frames must be of one size, got {content.shape} and {painted.shape}")
-        if self._last is not None:
-            before, painted_before = self._last
-            where, visible = self._follow(before, content)
-            if visible.any():
-                self._errors.append(
-                    (_error(before, content, where, visible), _error(painted_before, painted, where, visible))
-                )
-        self._last = content, painted
-
-    @property
-    def input(self) -> float:
-        """Warp error of the input, of 255: root mean square in each pair of frames, mean over the pairs."""
-        return float(np.mean([one for one, _ in self._errors])) if self._errors else 0.0
-
-    @property
-    def output(self) -> float:
-        """The same of the output."""
-        return float(np.mean([one for _, one in self._errors])) if self._errors else 0.0
-
-    def _follow(self, before: Pixels, now: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        back: Any = self._search.calc(_grey(now), _grey(before), None)
-        forth: Any = self._search.calc(_grey(before), _grey(now), None)
-        where = _grid(now) + back
-        returned = cv2.remap(forth, where, None, cv2.INTER_LINEAR)
-        apart = np.square(back + returned).sum(2)
-        length = np.square(back).sum(2) + np.square(returned).sum(2)
-        return where, (apart < 0.01 * length + 0.5) & _inside(where)
 
 
 _TRUST = (255 * np.exp(-np.square(np.arange(256) / TOLERANCE))).astype(np.uint8)
 
 
 def _with_strokes_of(painted: Pixels, blended: Pixels) -> Pixels:
-    """Bring back the contrast of strokes that averaging has taken, place by place."""
+    """Bring back the contrast of strokes that averaging has taken, place by place: first of wide ones, then of fine."""
     height, width = painted.shape[:2]
-    smooth = cv2.blur(blended, (STROKE_WINDOW, STROKE_WINDOW))
-    wanted, found = (
-        cv2.resize(cv2.absdiff(one, around), (max(1, width // 16), max(1, height // 16)), interpolation=cv2.INTER_AREA)
-        for one, around in ((painted, cv2.blur(painted, (STROKE_WINDOW, STROKE_WINDOW))), (blended, smooth))
-    )
-    gain = (wanted.mean(2, dtype=np.float32) + 0.5) / (found.mean(2, dtype=np.float32) + 0.5) - 1
-    share = _enlarged(np.clip(gain / MOST_GAIN, 0, 1).astype(np.float32), painted)
-    sharp = cv2.addWeighted(blended, 1 + MOST_GAIN, smooth, -MOST_GAIN, 0)
+    half = max(1, width // 2), max(1, height // 2)
+    wide, wide_blended = (cv2.resize(one, half, interpolation=cv2.INTER_AREA) for one in (painted, blended))
+    change = cv2.subtract(_with_contrast_of(wide, wide_blended, WIDE_WINDOW), wide_blended, dtype=cv2.CV_16S)
+    change = cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
+    return _with_contrast_of(painted, cv2.add(blended, change, dtype=cv2.CV_8U), FINE_WINDOW)
+
+
+def _with_contrast_of(painted: Pixels, blended: Pixels, window: int) -> Pixels:
+    """Strengthen what is smaller than a window until it differs as much from its surroundings as in ``painted``."""
+    around = cv2.blur(blended, (window, window))
+    wanted, found = (_contrast(to_grey(one), window) for one in (painted, blended))
+    gain = (wanted + 0.5) / (found + 0.5) - 1
+    share = _enlarged(np.clip(gain / MOST_GAIN, 0, 1), painted.shape[:2])
+    sharp = cv2.addWeighted(blended, 1 + MOST_GAIN, around, -MOST_GAIN, 0)
     result: Pixels = cv2.blendLinear(sharp, blended, share, 1 - share)
     return result
 
 
+def _contrast(grey: Pixels, window: int) -> NDArray[np.float32]:
+    """About (H / 16, W / 16): how much the points of a place differ from their surroundings."""
+    apart = cv2.blur(cv2.absdiff(grey, cv2.blur(grey, (window, window))), (PLACE, PLACE))
+    first_row, first_column = (min(PLACE, side) // 2 for side in grey.shape)
+    few: NDArray[np.float32] = apart[first_row::PLACE, first_column::PLACE].astype(np.float32)
+    return few
+
+
 def _with_colours_of(painted: Pixels, blended: Pixels) -> Pixels:
     """Bring back the spread of colours over the whole picture, by up to a tenth."""
-    (mean, spread), (own_mean, own_spread) = cv2.meanStdDev(painted), cv2.meanStdDev(blended)
+    few = slice(None, None, 4)  # a sixteenth of the points tells it as well
+    (mean, spread), (own_mean, own_spread) = (
+        cv2.meanStdDev(np.ascontiguousarray(one[few, few])) for one in (painted, blended)
+    )
     gain = np.clip(spread / np.maximum(own_spread, 1), 0.9, 1.1)
     table = (np.arange(256)[:, None] - own_mean.T) * gain.T + mean.T
     result: Pixels = cv2.LUT(blended, np.clip(np.rint(table), 0, 255).astype(np.uint8)[None])
     return result
-
-
-def _error(before: Pixels, now: Pixels, where: NDArray[np.float32], visible: NDArray[np.bool_]) -> float:
-    # Lanczos: a softer filter would take the blur that it makes itself for flicker.
-    moved = cv2.remap(before, where, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
-    return float(np.sqrt(np.square(moved[visible].astype(np.float32) - now[visible]).mean()))
 
 
 def _reduced(pixels: Pixels) -> Pixels:
@@ -289,39 +233,40 @@ def _reduced(pixels: Pixels) -> Pixels:
     return small
 
 
-def _inside(where: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(H, W): which of the points (column, row) lie in the picture."""
+def inside(where: NDArray[np.float32]) -> Pixels:
+    """(H, W) uint8: 255 for those of the points (column, row) that lie in the picture, 0 for the others."""
     height, width = where.shape[:2]
-    columns, rows = where[..., 0], where[..., 1]  # ten times as fast as all(2)
-    found: NDArray[np.bool_] = (columns >= 0) & (rows >= 0) & (columns <= width - 1) & (rows <= height - 1)
+    found: Pixels = cv2.inRange(where, (0, 0), (width - 1, height - 1))
     return found
 
 
-def _grey(pixels: Pixels) -> Pixels:
+def to_grey(pixels: Pixels) -> Pixels:
+    """(H, W, 3) RGB to (H, W)."""
     grey: Pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     return grey
 
 
 def _difference(one: Pixels, other: Pixels) -> Pixels:
     """(H, W) uint8: how far the colours are apart, over small places, so that noise counts little."""
-    apart: Pixels = cv2.blur(_grey(cv2.absdiff(one, other)), (3, 3))
+    apart: Pixels = cv2.blur(to_grey(cv2.absdiff(one, other)), (3, 3))
     return apart
 
 
-def _enlarged(small: NDArray[np.float32], pixels: Pixels) -> NDArray[np.float32]:
-    """A map at the size of a picture; always a new array."""
-    if small.shape[:2] == pixels.shape[:2]:
+def _enlarged(small: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A map at the (height, width) of a picture; always a new array."""
+    if small.shape[:2] == size:
         return small.copy()
-    large: NDArray[np.float32] = cv2.resize(small, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    large: NDArray[np.float32] = cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR)
     return large
 
 
-def _grid(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """(H, W, 2) float32: column and row of each pixel; not to be changed."""
-    return _grid_of(*pixels.shape[:2])
+def _median(numbers: NDArray[Any]) -> float:
+    """About the median of a map: a quarter of its points tells it as well."""
+    return float(np.median(numbers[::2, ::2]))
 
 
 @lru_cache(maxsize=8)
-def _grid_of(height: int, width: int) -> NDArray[np.float32]:
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+def grid_of(size: tuple[int, int]) -> NDArray[np.float32]:
+    """(H, W, 2) float32: column and row of each pixel; not to be changed."""
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
     return np.dstack([columns, rows])

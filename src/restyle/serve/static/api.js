@@ -33,7 +33,8 @@ async function send(path, options) {
   let reply;
   try {
     reply = await fetch(path, { ...options, headers });
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new ApiError(0, "The server does not answer. Is it still running?");
   }
   if (reply.ok) return reply;
@@ -84,9 +85,10 @@ export async function paint(content, mix, options) {
   return { blob: await reply.blob(), paintMs: times.paint };
 }
 
-/** Begin to paint a video; returns the job. */
-export async function startVideo(content, mix, options) {
-  return (await send("/v1/videos", { method: "POST", body: fields(content, mix, options) })).json();
+/** Begin to paint a video; returns the job. `signal` breaks the upload off. */
+export async function startVideo(content, mix, options, signal) {
+  return (await send("/v1/videos", { method: "POST", body: fields(content, mix, options), signal })).json();
 }
 
-export const deleteJob = (id) => send(`/v1/jobs/${id}`, { method: "DELETE" });
+/** `keepalive`: also when the page is being closed. */
+export const deleteJob = (id, keepalive = false) => send(`/v1/jobs/${id}`, { method: "DELETE", keepalive });

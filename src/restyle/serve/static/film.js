@@ -18,6 +18,7 @@ export class Film {
     element("video-paint").addEventListener("click", () => this.paint());
     element("video-stop").addEventListener("click", () => this.stop());
     element("video-save").addEventListener("click", () => this.save());
+    addEventListener("pagehide", () => this.stop()); // nobody could ever fetch the result
   }
 
   async open(file) {
@@ -40,16 +41,18 @@ export class Film {
     clearProblem();
     const { strength, keepColors, strokes } = this.controls;
     const options = { strength, keep_colors: keepColors ? "luminance" : null, work_size: WORK[strokes] };
-    this.name = `${this.file.name.replace(/\.[^.]*$/, "")}-${this.styles.name}.mp4`;
-    const sending = (this.job = {});
+    const sending = (this.job = { upload: new AbortController() });
     this.show("Sending the video…");
     try {
-      const job = await startVideo(this.file, this.styles.mix, options);
+      await this.styles.ready;
+      this.name = `${this.file.name.replace(/\.[^.]*$/, "")}-${this.styles.name}.mp4`;
+      const job = await startVideo(this.file, this.styles.mix, options, sending.upload.signal);
       if (this.job !== sending) return deleteJob(job.id); // stopped meanwhile
       this.job = job;
       announce("The video is being painted.");
       await this.follow();
     } catch (error) {
+      if (error.name === "AbortError") return;
       this.job = null;
       this.show("");
       if (error.status === 404 && (await this.styles.renew().catch(() => false))) return this.paint();
@@ -96,7 +99,8 @@ export class Film {
     this.job = null;
     if (!job) return;
     this.show("Stopped");
-    if (job.id) await deleteJob(job.id).catch(() => {});
+    job.upload?.abort();
+    if (job.id) await deleteJob(job.id, true).catch(() => {});
   }
 
   save() {

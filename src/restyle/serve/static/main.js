@@ -1,7 +1,6 @@
 // The page: puts its parts together.
 
-import { getJson } from "./api.js";
-import { Film } from "./film.js";
+import { engine, Film } from "./engine.js";
 import { Live } from "./live.js";
 import { openSample, Photo } from "./photo.js";
 import { showProblem } from "./say.js";
@@ -16,10 +15,12 @@ const controls = {
   get strokes() { return document.querySelector("input[name=strokes]:checked").value; },
 };
 
-const styles = new Styles(() => changed());
-const photo = new Photo(styles, controls);
-const film = new Film(styles, controls);
-const live = new Live(styles, controls);
+const kind = document.documentElement.dataset.engine; // server or browser; the page holds words for both
+for (const one of document.querySelectorAll(`[data-only]:not([data-only="${kind}"])`)) one.remove();
+
+const styles = new Styles(engine, () => changed());
+const photo = new Photo(engine, styles, controls);
+const live = new Live(engine, styles, controls);
 
 function changed() {
   if (!element("panel-photo").hidden) photo.update();
@@ -45,7 +46,6 @@ function acceptFiles(ids, take) {
   }
 }
 acceptFiles(["photo-file", "photo-file-again"], (file) => photo.open(file));
-acceptFiles(["video-file", "video-file-again"], (file) => film.open(file));
 
 /** What is dropped on an element goes to `take`. */
 function acceptDrops(target, take) {
@@ -57,8 +57,12 @@ function acceptDrops(target, take) {
   });
 }
 acceptDrops(element("stage"), (file) => photo.open(file));
-acceptDrops(element("video-stage"), (file) => film.open(file));
 acceptDrops(element("style-drop"), (file) => styles.addOwn(file));
+if (Film) {
+  const film = new Film(styles, controls);
+  acceptFiles(["video-file", "video-file-again"], (file) => film.open(file));
+  acceptDrops(element("video-stage"), (file) => film.open(file));
+}
 // A file dropped beside them must not make the browser leave the page.
 for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
 addEventListener("paste", ({ clipboardData }) => {
@@ -91,7 +95,7 @@ for (const name of SAMPLES) {
   const button = document.createElement("button");
   button.type = "button";
   const picture = document.createElement("img");
-  picture.src = `/samples/${name}.jpg`;
+  picture.src = `samples/${name}.jpg`;
   picture.alt = `Paint the example: ${name}`;
   button.append(picture);
   button.addEventListener("click", () => openSample(name, photo).catch(showProblem));
@@ -99,9 +103,9 @@ for (const name of SAMPLES) {
 }
 
 try {
-  await styles.load();
-  const [model] = await getJson("/v1/models");
-  element("engine").textContent = `${model.name} ${model.version} on this server’s ${model.device.toUpperCase()}`;
+  await styles.ready;
+  element("engine").textContent = await engine.about();
 } catch (error) {
+  element("engine").textContent = "";
   showProblem(error);
 }

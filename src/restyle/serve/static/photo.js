@@ -1,6 +1,5 @@
 // The photograph's way: read, painted small at once, painted at full size for the download.
 
-import { getBlob, paint } from "./api.js";
 import { announce, clearProblem, showProblem } from "./say.js";
 import { Stage } from "./stage.js";
 
@@ -10,13 +9,14 @@ const SHOWN = 720;
 const WORK = { fine: 720, medium: 512, broad: 320 };
 
 export class Photo {
-  constructor(styles, controls) {
+  constructor(engine, styles, controls) {
+    this.engine = engine;
     this.styles = styles;
     this.controls = controls;
     this.stage = new Stage();
     this.file = this.small = null;
     this.wanted = this.running = false;
-    this.paintedAt = null; // the strength at which the server has painted what is shown: 1, or more
+    this.paintedAt = null; // the strength at which the engine has painted what is shown: 1, or more
     this.status = document.getElementById("photo-status");
     this.button = document.getElementById("download");
     this.button.addEventListener("click", () => this.download());
@@ -40,23 +40,19 @@ export class Photo {
     }
   }
 
-  /** A small copy to show and to paint; what the browser cannot read, the server perhaps can. */
+  /** A small copy to show and to paint; what the browser cannot read, the engine perhaps can. */
   async read(file) {
     let whole = await createImageBitmap(file).catch(() => null);
-    const size = whole ? `${whole.width} × ${whole.height}` : "full size";
-    if (!whole) {
-      const asItIs = { strength: 0, size: SHOWN, format: "jpeg" };
-      const { blob } = await paint(file, this.styles.mix, asItIs);
-      whole = await createImageBitmap(blob);
-    }
+    const size = whole ? this.engine.finishedSize(whole.width, whole.height).join(" × ") : "full size";
+    if (!whole) await this.styles.ready;
+    whole ||= await this.engine.read(file, this.styles.mix, SHOWN);
     const scale = Math.min(1, SHOWN / Math.min(whole.width, whole.height));
     const canvas = new OffscreenCanvas(Math.max(1, Math.round(whole.width * scale)), Math.max(1, Math.round(whole.height * scale)));
     const context = canvas.getContext("2d");
     context.imageSmoothingQuality = "high";
     context.drawImage(whole, 0, 0, canvas.width, canvas.height);
     whole.close();
-    const type = file.type === "image/png" ? "image/png" : "image/jpeg";
-    this.small = await canvas.convertToBlob({ type, quality: 0.92 });
+    this.small = await this.engine.keep(canvas, file.type);
     document.getElementById("full-size").textContent = size;
     return canvas.transferToImageBitmap();
   }
@@ -83,16 +79,16 @@ export class Photo {
     this.busy(true);
     clearProblem(); // now, not at the end: another may have come meanwhile
     try {
+      await this.styles.ready;
       while (this.wanted) {
         this.wanted = false;
         const strength = Math.max(1, this.controls.strength);
         const small = this.small;
-        const { blob, paintMs } = await this.paint(small, { ...this.options, strength });
-        const painting = await createImageBitmap(blob);
+        const { picture, paintMs } = await this.known(() => this.engine.paint(small, this.styles.mix, { ...this.options, strength }));
         if (small !== this.small) continue;
         this.paintedAt = strength;
         this.stage.strength = Math.min(1, this.controls.strength);
-        this.stage.paint(painting);
+        this.stage.paint(picture);
         this.status.textContent = `Painted in ${Math.round(paintMs)} ms`;
       }
     } catch (error) {
@@ -103,12 +99,13 @@ export class Photo {
     }
   }
 
-  async paint(content, options) {
+  /** Do work that uses the styles; if the server has forgotten one's own, they are sent again. */
+  async known(work) {
     try {
-      return await paint(content, this.styles.mix, options);
+      return await work();
     } catch (error) {
       if (error.status !== 404 || !(await this.styles.renew())) throw error;
-      return paint(content, this.styles.mix, options);
+      return work();
     }
   }
 
@@ -118,9 +115,10 @@ export class Photo {
     this.button.firstChild.data = "Painting… ";
     announce("Painting the photograph at full size.");
     try {
-      const { blob } = await this.paint(this.file, { ...this.options, format });
+      const blob = await this.known(() => this.engine.finish(this.file, this.styles.mix, this.options, format));
       const name = (this.file.name || "photo").replace(/\.[^.]*$/, "");
-      save(blob, `${name}-${this.styles.name}.${format === "jpeg" ? "jpg" : format}`);
+      const kind = blob.type.split("/")[1]; // a browser that cannot write a format writes PNG
+      save(blob, `${name}-${this.styles.name}.${kind === "jpeg" ? "jpg" : kind}`);
       announce("The picture is in your downloads.");
       clearProblem();
     } catch (error) {
@@ -147,6 +145,6 @@ export function save(blob, name) {
 }
 
 export async function openSample(name, photo) {
-  const blob = await getBlob(`/samples/${name}.jpg`);
+  const blob = await (await fetch(`samples/${name}.jpg`)).blob();
   await photo.open(new File([blob], `${name}.jpg`, { type: "image/jpeg" }));
 }

@@ -1,6 +1,5 @@
 // The styles: the gallery and one's own, which are chosen, and in what mixture.
 
-import { addStyle, getJson } from "./api.js";
 import { MixPad } from "./mixpad.js";
 import { announce, showProblem } from "./say.js";
 
@@ -8,7 +7,8 @@ const MOST = 4;
 
 export class Styles {
   /** `changed` is called whenever the mixture has become another. */
-  constructor(changed) {
+  constructor(engine, changed) {
+    this.engine = engine;
     this.changed = changed;
     this.all = []; // {id, title, caption, thumbnail, file?}
     this.chosen = [];
@@ -19,8 +19,16 @@ export class Styles {
     this.acceptFiles();
   }
 
+  /** Resolves once the gallery is there; if it could not be had, this asks again. */
+  get ready() {
+    return (this.loading ||= this.load().catch((error) => {
+      this.loading = null;
+      throw error;
+    }));
+  }
+
   async load() {
-    for (const one of await getJson("/v1/styles")) {
+    for (const one of await this.engine.gallery()) {
       const caption = `${one.title} — ${one.author}, ${one.year}`;
       this.add({ id: one.id, title: one.title, caption, thumbnail: one.thumbnail });
     }
@@ -98,7 +106,7 @@ export class Styles {
     this.addTile.classList.add("waiting");
     announce("Reading the style.");
     try {
-      const id = await addStyle(file);
+      const id = await this.engine.addStyle(file);
       const known = this.all.find((style) => style.id === id);
       const title = file.name || "your picture";
       if (!known) this.add({ id, title, caption: `${title} — yours`, thumbnail: URL.createObjectURL(file), file }, true);
@@ -112,10 +120,10 @@ export class Styles {
     }
   }
 
-  /** Upload one's own styles again, after the server has forgotten them. */
+  /** Upload one's own styles again, after the engine has forgotten them. */
   async renew() {
     const own = this.chosen.filter((style) => style.file);
-    for (const style of own) style.id = await addStyle(style.file);
+    for (const style of own) style.id = await this.engine.addStyle(style.file);
     return own.length > 0;
   }
 }
