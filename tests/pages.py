@@ -103,6 +103,22 @@ def difference(one, other):
     return np.abs(one.astype(int) - other).mean()
 
 
+def camera_paints(page, castle, model):
+    """Start the camera, which sees the castle, and wait for its painting; returns the unpainted picture."""
+    page.get_by_role("tab", name="Camera").click()
+    page.get_by_role("button", name="Start the camera").click()
+    expect(page.locator("#camera-rate")).to_contain_text("fps")
+    page.get_by_label("Mirror").uncheck()
+    unpainted = resize(castle, shown(page, "#camera-canvas").shape[:2])
+    painting = model.apply(unpainted, model.encode_style(gallery.find("wave")))
+
+    def from_camera(wanted):
+        return difference(shown(page, "#camera-canvas"), wanted)
+
+    assert eventually(page, lambda: from_camera(painting) < from_camera(unpainted) / 2)
+    return unpainted
+
+
 def eventually(page, holds):
     """Whether a condition comes true, given time."""
     for _ in range(300):

@@ -9,8 +9,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import expect
 
-from pages import CHROMIUM, chromium, difference, eventually, served_pages, shown, small_castle
-from restyle import gallery
+from pages import CHROMIUM, camera_paints, chromium, difference, eventually, served_pages, shown, small_castle
 from restyle.image import resize
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium was found; set CHROMIUM to its path")
@@ -35,19 +34,11 @@ def open_page(browser, model):
 
 def test_the_camera_is_painted_and_recorded(open_page, model, castle):
     page = open_page()
-    page.get_by_role("tab", name="Camera").click()
-    page.get_by_role("button", name="Start the camera").click()
-    expect(page.locator("#camera-rate")).to_contain_text("fps")
-    page.get_by_label("Mirror").uncheck()
-    unpainted = resize(castle, shown(page, "#camera-canvas").shape[:2])
-    painting = model.apply(unpainted, model.encode_style(gallery.find("wave")))
-
-    def from_camera(wanted):
-        return difference(shown(page, "#camera-canvas"), wanted)
-
-    assert eventually(page, lambda: from_camera(painting) < from_camera(unpainted) / 2)
+    unpainted = camera_paints(page, castle, model)
     page.fill("#strength", "0")
-    assert eventually(page, lambda: from_camera(unpainted) < 12)  # its colours have been through a film
+    assert eventually(
+        page, lambda: difference(shown(page, "#camera-canvas"), unpainted) < 12
+    )  # its colours have been through a film
     page.get_by_role("button", name="Record").click()
     expect(page.locator("#camera-recording")).to_be_visible()
     page.wait_for_timeout(1000)

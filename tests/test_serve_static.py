@@ -1,14 +1,10 @@
 """The page as static files: what is written, and that it paints in a real browser as the engine does."""
 
-import base64
 import contextlib
 import functools
-import hashlib
 import http.server
-import io
 import json
 import re
-import tarfile
 import threading
 
 import numpy as np
@@ -17,7 +13,8 @@ import pytest
 pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import expect
 
-from pages import CHROMIUM, Pages, chromium, difference, eventually, painted, shown, small_castle
+from pages import CHROMIUM, Pages, camera_paints, chromium, difference, painted, small_castle
+from registry import publish
 from restyle import gallery
 from restyle.cache import cache_folder
 from restyle.errors import ExportError
@@ -51,14 +48,9 @@ def two_styles():
 @pytest.fixture
 def registry(tmp_path, runtime, monkeypatch):
     """A registry that has this package."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        archive.add(runtime.parent, "package")
-    file = tmp_path / "package.tgz"
-    file.write_bytes(stream.getvalue())
-    digest = base64.b64encode(hashlib.sha512(stream.getvalue()).digest()).decode()
+    file, integrity = publish(tmp_path, {f"dist/{path.name}": path.read_bytes() for path in runtime.iterdir()})
     monkeypatch.setattr(onnxruntime_web, "ADDRESS", file.as_uri())
-    monkeypatch.setattr(onnxruntime_web, "INTEGRITY", f"sha512-{digest}")
+    monkeypatch.setattr(onnxruntime_web, "INTEGRITY", integrity)
     return file
 
 
@@ -277,17 +269,7 @@ def test_broad_strokes_and_the_download_at_full_size(open_page, tmp_path, castle
 def test_with_isolation_there_are_threads_and_the_camera_is_painted(open_page, castle, model):
     page = open_page(IsolatingServer)
     expect(page.locator("#engine")).to_contain_text(re.compile(r"WASM, \d threads"))
-    page.get_by_role("tab", name="Camera").click()
-    page.get_by_role("button", name="Start the camera").click()
-    expect(page.locator("#camera-rate")).to_contain_text("fps")
-    page.get_by_label("Mirror").uncheck()
-    unpainted = resize(castle, shown(page, "#camera-canvas").shape[:2])
-    painting = model.apply(unpainted, model.encode_style(gallery.find("wave")))
-
-    def from_camera(wanted):
-        return difference(shown(page, "#camera-canvas"), wanted)
-
-    assert eventually(page, lambda: from_camera(painting) < from_camera(unpainted) / 2)
+    camera_paints(page, castle, model)
     page.get_by_role("button", name="Stop the camera").click()
     expect(page.get_by_role("button", name="Start the camera")).to_be_visible()
 
