@@ -9,6 +9,7 @@ python experiments/quality_time.py pairs.json --content photos/ --style artworks
     --loss-weights vgg16.safetensors --judge-weights alexnet.safetensors
 """
 
+import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,18 @@ def saved_steps(content: list[dict[str, float]], fast: list[dict[str, float]]) -
     return [{"from_content": mark, "from_fast": reached(fast, float(best[mark - 1]))} for mark in marks]
 
 
+def begun(given: Any) -> dict[str, Any]:
+    """The document to fill: empty, or with ``--resume`` what an earlier run with the same settings wrote."""
+    names = ("size", "steps", "style_weight", "threads")
+    document: dict[str, Any] = {**{name: getattr(given, name) for name in names}, "pairs": []}
+    if not given.resume:
+        return document
+    found = json.loads((given.output / "result.json").read_text())
+    if any(found[name] != document[name] for name in names):
+        raise SystemExit(f"{given.output} holds a run with other settings")
+    return {**document, "pairs": found["pairs"]}
+
+
 def measure(pairs: list[Pair], given: Any) -> tuple[dict[str, Any], list[list[tuple[str, np.ndarray]]]]:
     """All pairs: a document, and rows of pictures."""
     settings = GatysSettings(
@@ -122,9 +135,12 @@ def measure(pairs: list[Pair], given: Any) -> tuple[dict[str, Any], list[list[tu
     judge = build_judge(settings, given.loss_weights)
     judges = Judges(given.loss_weights, given.judge_weights, threads=given.threads)
     models = painters(given.model, given.threads)
-    document: dict[str, Any] = {"size": given.size, "style_weight": given.style_weight, "threads": given.threads}
-    rows, sheet = document.setdefault("pairs", []), []
+    document = begun(given)
+    rows, sheet = document["pairs"], []
+    done = {row["pair"] for row in rows}
     for pair in pairs:
+        if pair.name in done:
+            continue
         loss = PictureLoss(pair.content, [StyleTarget(pair.style)], settings, judge)
         fed = {name: painted(pair, paint, loss, judges) for name, paint in models.items()}
         fast = fed[Path(given.model[0]).name]
@@ -226,7 +242,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--style-weight", type=float, default=20.0)
-    parser.add_argument("--pictures", type=Path, help="also write a sheet of all pictures to this file")
+    parser.add_argument("--resume", action="store_true", help="leave out the pairs that the output folder holds")
+    parser.add_argument("--pictures", type=Path, help="also write a sheet of the pictures to this file")
     given = parser.parse_args()
     try:
         pairs = small_pairs(given.pairs, given.content, given.style, given.first, given.size)
@@ -236,7 +253,7 @@ def main() -> None:
     document["mean"] = means(document["pairs"])
     record.write(given.output, document, lambda figure: draw(figure, document))
     record.table(document["mean"])
-    if given.pictures:
+    if given.pictures and sheet:
         record.sheet(given.pictures, sheet)
 
 

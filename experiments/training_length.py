@@ -8,6 +8,7 @@ python experiments/training_length.py pairs.json --content photos/ --style artwo
 python experiments/training_length.py pairs.json ... --train photos/ artworks/ --at 100 200 400 800
 """
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--style", type=Path, required=True)
     parser.add_argument("--judge-weights", type=Path, required=True, help="AlexNet with LPIPS' linear layers")
     parser.add_argument("--checkpoint", nargs="+", type=Path, default=[])
+    parser.add_argument("--start", type=Path, help="the checkpoint that their run began with: step 0")
     parser.add_argument("--train", nargs=2, type=Path, help="folders of photographs and of artworks")
     parser.add_argument("--at", nargs="+", type=int, default=[100, 200, 400, 800], help="steps at which to look")
     parser.add_argument("--network", default="fast")
@@ -80,11 +82,13 @@ def main() -> None:
         judges = Judges(given.loss_weights, given.judge_weights, threads=given.threads)
         photo, painting = record.read("astronaut", given.size), record.read("starry", given.size)
         with tempfile.TemporaryDirectory() as folder:
-            for path in given.checkpoint or own_run(given, Path(folder)):
+            began = [given.start] if given.start else []
+            for path in itertools.chain(began, given.checkpoint or own_run(given, Path(folder))):
                 model, settings = load_averaged(path)
+                steps = 0 if path == given.start else settings["step"]
                 seen = [judges.figures(pair, paint(model, pair.content, pair.style)) for pair in pairs]
-                rows.append({"steps": settings["step"], **{name: fmean(one[name] for one in seen) for name in FIGURES}})
-                sheet.append((f"{settings['step']} steps", paint(model, photo, painting)))
+                rows.append({"steps": steps, **{name: fmean(one[name] for one in seen) for name in FIGURES}})
+                sheet.append((f"{steps} steps", paint(model, photo, painting)))
                 print(record.rounded(rows[-1]), flush=True)
     except RestyleError as error:
         parser.exit(1, f"{error}\n")

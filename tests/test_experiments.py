@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 
 from restyle.image import write_image  # noqa: E402
-from restyle.nn.pretrained import AlexNetJudge, VggEncoder  # noqa: E402
+from restyle.nn.fast import fast_model  # noqa: E402
+from restyle.nn.pretrained import AlexNetJudge, VggEncoder, read_weights  # noqa: E402
 
 pytestmark = pytest.mark.torch
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -99,6 +100,32 @@ def test_quality_time(start, pairs, tmp_path):
     assert drawn(tmp_path / "o", "plot.png")
 
 
+def test_quality_time_goes_on_where_it_was_stopped(start, pairs):
+    words = [*pairs, "--size", 64, "--steps", 2]
+    first = start("quality_time", *words, "--first", 1, judged=True)
+    both = start("quality_time", *words, "--first", 2, "--resume", judged=True)
+    assert [row["pair"] for row in both["pairs"]] == ["1", "2"]
+    assert both["pairs"][0] == first["pairs"][0]  # seconds and all: it was not run again
+    assert set(both["mean"]) == {"the photograph", *first["pairs"][0]["feed_forward"]} | {
+        f"L-BFGS {run}" for run in first["pairs"][0]["optimised"]
+    }
+    with pytest.raises(SystemExit, match="other settings"):
+        start("quality_time", *pairs, "--size", 64, "--steps", 3, "--resume", judged=True)
+
+
+def test_int8(start, pairs, tmp_path):
+    from restyle.export.onnx_graph import export_model
+    from tiny import TinyModel
+
+    export_model(TinyModel(), tmp_path / "tiny", card={"name": "tiny", "version": "0", "licence": "MIT"})
+    words = ["--model", tmp_path / "tiny", "--size", 64, "--first", 1, "--rounds", 1]
+    result = start("int8", *pairs, *words, judged=True)
+    exact, small = result["versions"]["float32"], result["versions"]["int8"]
+    assert exact["mean_difference_of_255"] < 0.01 < small["mean_difference_of_255"]
+    assert 0 < abs(small["content_vgg"] - exact["content_vgg"]) < 0.5
+    assert {"openvino f32, int8", "onnxruntime f32, float32"} <= set(result["milliseconds"])
+
+
 def test_steps_to_the_same_loss_are_counted(load):
     quality_time = load("quality_time")
     content = [{"step": n, "loss": 100 / n} for n in range(1, 31)]
@@ -180,6 +207,17 @@ def test_training_length(start, pairs, tmp_path):
     assert drawn(tmp_path / "o", "plot.png", "pictures.jpg")
 
 
+def test_training_length_of_checkpoints_counts_from_where_they_began(start, load, pairs, tmp_path, weights):
+    from types import SimpleNamespace
+
+    given = SimpleNamespace(train=(pairs[2], pairs[2]), at=[1, 2], loss_weights=weights[0], network="fast", batch=1,
+                            side=32, threads=1)  # fmt: skip
+    first, second = load("training_length").own_run(given, tmp_path)
+    result = start("training_length", *pairs, "--size", 64, "--first", 1, "--start", first, "--checkpoint", second,
+                   judged=True)  # fmt: skip
+    assert [row["steps"] for row in result["checkpoints"]] == [0, 2]
+
+
 def test_training_length_needs_checkpoints_or_pictures_to_train_on(start, pairs, capsys):
     with pytest.raises(SystemExit):
         start("training_length", *pairs, judged=True)
@@ -195,7 +233,6 @@ def test_how_it_works(start, tmp_path):
 def test_a_decoder_by_patience_finds_the_picture(load, weights, photo):
     from restyle.image import resize
     from restyle.metrics import psnr
-    from restyle.nn.pretrained import read_weights
 
     experiments = load("how_it_works")
     small = resize(photo, (48, 64))
@@ -214,3 +251,75 @@ def test_figures_are_written_without_matplotlib(load, monkeypatch, tmp_path, cap
     assert json.loads((tmp_path / "new" / "result.json").read_text()) == {"a": 0.3333, "rows": [{"b": 3.333e-10}]}
     assert "pip install 'restyle[experiments]'" in capsys.readouterr().out
     assert not (tmp_path / "new" / "plot.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("question", "only"),
+    [
+        ("width", ["half"]),
+        ("balance", ["relative, squared", "root of Euclidean"]),
+        ("input", ["mean activation 1"]),
+        ("bias", ["bias", "no bias"]),
+        ("crops", ["no crops", "crops"]),
+    ],
+)
+def test_training_choices(start, pairs, tmp_path, question, only):
+    small = ["--steps", 2, "--batch", 2, "--side", 32, "--first", 1, "--size", 64, "--show", 48, "--only", *only]
+    result = start("training_choices", question, *pairs, "--train", pairs[2], pairs[2], *small, judged=True)
+    assert [*result["variants"]] == only
+    ends = [variant["looks"][-1] for variant in result["variants"].values()]
+    assert all(end["step"] == 2 and np.isfinite(end["follow"]) for end in ends)
+    assert len({str(end["held out"]) for end in ends}) == len(ends)
+    assert all(abs(sum(end["balance"]["pull"].values()) - 1) < 0.01 for end in ends if question == "balance")
+    assert all(("trained on" in end) == (question == "crops") for end in ends)
+    if question == "width":
+        assert result["variants"]["half"]["gmac"] < 0.5  # as shipped: 0.9
+    if question == "bias":
+        assert ["last_bias" in variant for variant in result["variants"].values()] == [True, False]
+    if question == "balance":  # its own weight, so that it pulls as the other does
+        assert result["variants"]["root of Euclidean"]["style_weight"] != 4
+    assert drawn(tmp_path / "o", "plot.jpg")
+
+
+def test_variants_of_the_network_cost_the_same_and_normalise_where_they_say(load, photo):
+    variants, choices = load("training_variants"), load("training_choices")
+    picture = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255
+    seen, costs = [], []
+    for title, variant in variants.QUESTIONS["sites"].variants.items():
+        model, _ = variant.build(fast_model(), None, picture)
+        costs.append(choices.cost(model))
+        seen.clear()
+        for block in model.stylizer.blocks:
+            block.depthwise.register_forward_hook(lambda *given: seen.append(given[-1]))
+        with torch.no_grad():
+            model(picture, picture, torch.ones(1, 1))
+        flat = [number for number, features in enumerate(seen) if features.mean((2, 3)).abs().max() < 1e-4]
+        assert flat == {"three": [2, 5], "nine": [*range(6)]}.get(title, [])
+    assert all(cost == costs[0] for cost in costs)
+
+
+def test_other_vggs_have_the_statistics_that_they_promise(load, weights, photo):
+    variants = load("training_variants")
+    photos = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255
+    plain, scaled, normalised = (VggEncoder("vgg16").load_torchvision(read_weights(weights[0])) for _ in range(3))
+    variants.mean_one(scaled, photos)
+    variants.batch_normalised(normalised, photos)
+    for before, after in zip(plain(photos), scaled(photos), strict=True):
+        mean = before.mean((2, 3), keepdim=True)
+        alive = (mean > 0.02 * mean.mean())[0, :, 0, 0]
+        assert torch.allclose(after.mean((2, 3))[:, alive], torch.tensor(1.0), rtol=1e-3)
+        assert torch.allclose(after[:, alive], (before / mean)[:, alive], rtol=1e-2, atol=1e-3)
+    features = normalised.normalise(photos)
+    for layer in normalised.layers:
+        features = layer(features)
+        if isinstance(layer, torch.nn.Conv2d):
+            assert features.mean((0, 2, 3)).abs().max() < 1e-3
+            assert torch.allclose(features.std((0, 2, 3)), torch.tensor(1.0), rtol=1e-3)
+
+
+def test_follow_measures_how_much_of_the_styles_colours_arrives(load, monkeypatch):
+    choices = load("training_choices")
+    for share in (0.0, 0.4, 1.0):
+        mixed = lambda _, photo, style, share=share: photo * (1 - share) + style.mean((0, 1)) * share  # noqa: E731
+        monkeypatch.setattr(choices, "paint", mixed)
+        assert abs(choices.follow(None, 32, ("wave", "ink")) - share) < 1e-6
