@@ -161,11 +161,60 @@ def test_a_fixed_size_is_fixed_and_no_model_folder(tmp_path):
 
 
 def test_half_precision_halves_the_stylizer(tmp_path):
-    onnx_graph.export_model(TinyModel(), tmp_path / "half", card=CARD, half=True)
+    onnx_graph.export_model(TinyModel(), tmp_path / "half", card=CARD, precision="f16")
     kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "half" / GRAPHS[1]).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds and onnx.TensorProto.FLOAT not in kinds
     written = json.loads((tmp_path / "half" / "export.json").read_text())
-    assert written["half"] and 0 < written["parity_on_photographs"]["max_difference"] < 5 / 255
+    assert written["precision"] == "f16" and 0 < written["parity_on_photographs"]["max_difference"] < 5 / 255
+
+
+def test_half_precision_leaves_the_statistics_of_whole_pictures_in_float32(tmp_path):
+    onnx_graph.export_model(TinyModel(), tmp_path / "half", card=CARD, precision="f16", size=(32, 40))
+    graph = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "half" / GRAPHS[1])).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in [*graph.value_info, *graph.output]}
+    computed = {(node.op_type, kinds[node.output[0]]) for node in graph.node}
+    statistics = ("ReduceMean", "Sqrt", "Div")  # means, deviations, and what is divided by them
+    for kind in statistics:
+        assert (kind, onnx.TensorProto.FLOAT) in computed and (kind, onnx.TensorProto.FLOAT16) not in computed
+    assert ("Conv", onnx.TensorProto.FLOAT16) in computed and ("Conv", onnx.TensorProto.FLOAT) not in computed
+
+
+@pytest.fixture(scope="module")
+def eight_bit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eight") / "bit"
+    onnx_graph.export_model(TinyModel(), folder, card=CARD, precision="int8")
+    return folder
+
+
+def test_eight_bits_for_all_convolutions_but_those_at_the_ends(eight_bit):
+    graph = onnx.load(eight_bit / GRAPHS[1]).graph
+    maker = {name: node for node in graph.node for name in node.output}
+    weights = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    kinds = []
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            sources = [maker.get(name) for name in node.input[:2]]
+            whole = [one and one.op_type == "DequantizeLinear" for one in sources]
+            assert len({*map(bool, whole)}) == 1  # picture and weights, or neither
+            kinds.append(weights[sources[1].input[0]] if whole[1] else weights[node.input[1]])
+    eight, full = onnx.TensorProto.INT8, onnx.TensorProto.FLOAT
+    assert kinds == [full, full, *[eight] * (len(kinds) - 3), full] and len(kinds) > 5
+
+
+def test_eight_bits_paint_nearly_the_same_and_restyle_reads_them(eight_bit, folder, photo):
+    card = json.loads((eight_bit / "model.json").read_text())
+    assert card["precision"] == "int8" and "parity" not in card
+    found = card["parity_on_photographs"]
+    assert 0.05 / 255 < found["mean_difference"] < 4 / 255  # on photographs that set the scales
+    for engine in ("openvino", "onnxruntime"):
+        full, eight = (Stylizer.load(one, engine=engine, precision="f32") for one in (folder, eight_bit))
+        style = full.encode_style(photo)
+        wanted = full.paint(photo[None], style)[0].astype(int)
+        painted = eight.paint(photo[None], eight.encode_style(photo))[0]
+        assert 0 < np.abs(painted - wanted).mean() < 6
+        assert (painted == eight.paint(photo[None], eight.encode_style(photo), 1.0)[0]).all()
+    with pytest.raises(ModelFileError, match="does not hold a fast network"):
+        read_network(eight_bit)  # its weights are rounded
 
 
 def test_opsets_that_may_be_asked_for(tmp_path):
@@ -222,7 +271,8 @@ def test_the_command_exports_a_model_folder_again(folder, tmp_path, run):
     ("words", "code", "sentence"),
     [
         (["--to", "coreml"], 2, "--to must be one of onnx, openvino, oak, got 'coreml'"),
-        (["--precision", "int8"], 2, "--precision must be f32 or f16 for onnx, got 'int8'"),
+        (["--precision", "bf16"], 2, "--precision must be f32 or f16 or int8 for onnx, got 'bf16'"),
+        (["--to", "openvino", "--precision", "int8"], 2, "--precision must be f32 or f16 for openvino, got 'int8'"),
         (["--to", "oak", "--precision", "f32"], 2, "--precision must be f16 for oak"),
         (["--to", "openvino", "--opset", "17"], 2, "--opset is for onnx only"),
         (["--shaves", "6"], 2, "--shaves is for oak only"),

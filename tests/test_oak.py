@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -241,6 +242,22 @@ def test_a_blob_that_is_not_whole_is_refused(blob, tmp_path):
             read_blob(tmp_path / f"{number}.blob")
 
 
+def empty_blob(version):
+    """A header and nothing else: no ports, no stages."""
+    header = [0] * 20
+    header[:3] = 9709, 80, version
+    return struct.pack("<20I", *header)
+
+
+def test_only_the_known_version_of_the_format_is_read(tmp_path):
+    (tmp_path / "six.blob").write_bytes(empty_blob(6))
+    assert read_blob(tmp_path / "six.blob").stages == {}
+    for version in (5, 7):
+        (tmp_path / "other.blob").write_bytes(empty_blob(version))
+        with pytest.raises(ExportError, match=f"version {version} of the format is not known"):
+            read_blob(tmp_path / "other.blob")
+
+
 def test_a_graph_that_the_compiler_refuses(compiler, tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"nothing")
     with pytest.raises(ExportError, match=r"the compiler for Myriad X refuses the graph: ."):
@@ -414,6 +431,31 @@ def test_a_failed_export_leaves_nothing(card, tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(oak, "compile_blob", lambda *_, **__: (_ for _ in ()).throw(ExportError("no compiler")))
     with pytest.raises(ExportError):
         oak.export_oak(tiny, tmp_path / "chip", card=card)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_the_compiler_made_is_looked_at(card, tmp_path, monkeypatch, tiny):
+    monkeypatch.setattr(oak, "compile_blob", lambda _, blob, **__: blob.write_bytes(empty_blob(6)))
+    with pytest.raises(ExportError, match="the compiled inputs are"):
+        oak.export_oak(tiny, tmp_path / "chip", card=card, size=SIZE)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("levels", "accepted"), [(0.5, True), (1.5, False)])
+def test_a_graph_a_whole_level_away_from_the_network_is_not_written(
+    card, tmp_path, monkeypatch, tiny, levels, accepted
+):
+    other = TinyModel().eval()
+    with torch.no_grad():
+        other.stylizer.out.bias += levels / 255
+    write = oak.write_oak_graph
+    monkeypatch.setattr(oak, "write_oak_graph", lambda _, path, **given: write(other.stylizer, path, **given))
+    if accepted:
+        report = oak.export_oak(tiny, tmp_path / "chip", card=card, size=SIZE, graph_only=True)
+        assert 255 * report["parity"]["max_difference"] == pytest.approx(levels, abs=0.05)
+        return
+    with pytest.raises(RuntimeError, match=r"differs from torch by 1\.50 of 255"):
+        oak.export_oak(tiny, tmp_path / "chip", card=card, size=SIZE, graph_only=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

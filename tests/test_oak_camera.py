@@ -65,6 +65,22 @@ def test_replayed_frames_are_painted_and_steered_while_they_run(clip, model, wav
     assert np.abs(mirrored - tiled[:, ::-1]).mean() < 1.5 < np.abs(mirrored - tiled).mean()
 
 
+def test_the_time_that_painting_takes_is_told(clip, model, wave, monkeypatch):
+    paint = model.paint
+
+    def slow(*given):
+        time.sleep(0.3)
+        return paint(*given)
+
+    monkeypatch.setattr(model, "paint", slow)
+    with oak.OakCamera(f"replay:{clip}", model, StyleSwitch([wave]), size=SIZE) as camera:
+        began = time.monotonic()
+        live = camera.painted()
+        for one in (next(live), next(live)):
+            # From when the frame was taken to when it is shown.
+            assert 0.3 <= one.latency <= time.monotonic() - began + 0.1
+
+
 def test_the_command_replays_to_standard_output_and_to_a_file(clip, tmp_path):
     command = [
         sys.executable,
@@ -229,6 +245,12 @@ def test_without_depthai_the_message_says_how_to_get_it(monkeypatch):
         oak.import_depthai()
 
 
+def test_without_a_camera_nothing_is_exported(private_cache, run, no_camera):
+    code, _, err = run("camera", "--source", "oak", "--style", "wave", "-o", "none", "--precision", "f32")
+    assert (code, err.count("\n")) == (3, 1) and "the camera 'oak' cannot be used: no OAK camera is connected" in err
+    assert not (private_cache / "oak").exists()
+
+
 def test_plain_oak_exports_the_model_once(private_cache, model, run, monkeypatch, no_camera):
     pytest.importorskip("torch")
     from restyle.export import network
@@ -244,6 +266,7 @@ def test_plain_oak_exports_the_model_once(private_cache, model, run, monkeypatch
 
     monkeypatch.setattr(network, "read_network", lambda folder: ("network", model.card))
     monkeypatch.setattr(exporting, "export_oak", export_oak)
+    monkeypatch.setattr(oak, "require_camera", lambda _source: None)  # one was there, and has gone
     for _ in range(2):
         code, _, err = run("camera", "--source", "oak", "--style", "wave", "-o", "none", "--precision", "f32")
         assert code == 3 and "No available devices" in err

@@ -27,7 +27,7 @@ def open_chip(
     source: str, model: str, stylizer: Stylizer, styles: StyleSwitch, *, strength: float, size: int | None,
     fps: float | None, mirror: bool, say: Callable[[str], None],
 ) -> OakCamera:  # fmt: skip
-    """Open the camera; for plain ``oak`` the model is exported first, once."""
+    """Open the camera; for plain ``oak`` the model is exported first, once, if a camera is there at all."""
     from restyle.video.oak import SIZE, OakCamera
 
     kind, _, place = source.partition(":")
@@ -41,9 +41,11 @@ def open_chip(
 
 def _exported(model: str, stylizer: Stylizer, size: tuple[int, int], say: Callable[[str], None]) -> Path:
     from restyle.cache import cache_folder
+    from restyle.video.oak import require_camera
 
     folder = cache_folder() / "oak" / f"{stylizer.card.identity}-{size[0]}x{size[1]}"
     if not folder.is_dir():
+        require_camera("oak")
         try:
             from restyle.export.network import read_network
             from restyle.export.oak.export import export_oak

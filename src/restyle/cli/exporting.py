@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from restyle.nn.networks import Model
     from restyle.weights import ModelCard
 
-TARGETS = ("onnx", "openvino", "oak")
+PRECISIONS = {"onnx": ("f32", "f16", "int8"), "openvino": ("f32", "f16"), "oak": ("f16",)}
+TARGETS = tuple(PRECISIONS)
 OAK_SIZE = (256, 256)
 OAK_SHAVES = 6
 
@@ -51,7 +52,9 @@ def export(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="f32 or f16; oak is always f16.", show_default="f32", rich_help_panel=WHERE),
+        typer.Option(
+            help="f32, f16, or int8 (onnx only); oak is always f16.", show_default="f32", rich_help_panel=WHERE
+        ),
     ] = None,
     opset: Annotated[
         int | None, typer.Option(help="Of ONNX, 17 to 20.", show_default="17", rich_help_panel=WHERE)
@@ -86,7 +89,7 @@ def export(
 ) -> None:  # fmt: skip
     """Write a model for other programs or for a camera, and say how far it is from the original on real pictures."""
     sides = _checked(to, size, precision, opset, shaves, graph_only)
-    half = precision == "f16"
+    precision = precision or "f32"
     model, found, card = _read(source, encoder)
     given = {"name": name, "version": version, "licence": licence, "description": description, "data": data}
     basics = {"name": output.name, "version": "0.1.0", "licence": "unknown", "description": "", "data": ""}
@@ -107,9 +110,10 @@ def export(
     elif to == "openvino":
         from restyle.export.openvino_ir import export_openvino
 
-        _say(output, export_openvino(model, output, card=document, size=sides, half=half)["parity_on_photographs"])
+        written = export_openvino(model, output, card=document, size=sides, half=precision == "f16")
+        _say(output, written["parity_on_photographs"])
     else:
-        _export_onnx(model, output, document, size=sides, half=half, opset=opset)
+        _export_onnx(model, output, document, size=sides, precision=precision, opset=opset)
 
 
 def _export_oak(model: Model, output: Path, **options: Any) -> None:
@@ -140,7 +144,7 @@ def _export_onnx(model: Model, output: Path, card: Mapping[str, Any], *, opset: 
 
     written = export_model(model, output, card=card, opset=OPSET if opset is None else opset, **options).document
     _say(output, written["parity_on_photographs"])
-    if options["size"] or options["half"]:
+    if options["size"] or options["precision"] == "f16":
         return
     if figures := measure_precisions(output):
         add_to_card(output, figures)
@@ -155,8 +159,8 @@ def _checked(
     """Refuse options that a target does not have; the size as two numbers."""
     if to not in TARGETS:
         raise ValueError(f"--to must be one of {', '.join(TARGETS)}, got {to!r}; for others see docs/export.md")
-    if precision not in (None, "f32", "f16") or (to == "oak" and precision == "f32"):
-        raise ValueError(f"--precision must be {'f16' if to == 'oak' else 'f32 or f16'} for {to}, got {precision!r}")
+    if precision is not None and precision not in PRECISIONS[to]:
+        raise ValueError(f"--precision must be {' or '.join(PRECISIONS[to])} for {to}, got {precision!r}")
     if opset is not None and to != "onnx":
         raise ValueError(f"--opset is for onnx only, got {opset} for {to}")
     if shaves is not None and to != "oak":

@@ -18,7 +18,7 @@ from restyle.errors import ModelFileError
 INSIDE = ("name", "version", "licence", "description", "data")
 """Fields of a card that a graph carries, too."""
 
-IN_FULL = ("ReduceMean", "Sqrt", "Div", "Pow")
+IN_FULL = ("ReduceMean", "Sqrt", "Div")
 """Operations that a graph of half precision takes in float32: the statistics of whole pictures."""
 
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from restyle.export.eight_bit import to_int8
 from restyle.export.graph_files import describe_inside, new_folder, to_half, write_card
-from restyle.export.parity import PARITY_SIZES, compare, measure_parity, paint_with, sample_paintings
+from restyle.export.parity import PARITY_SIZES, compare, graph_inputs, measure_parity, paint_with, sample_paintings
 from restyle.nn.fast import FastStylizer, UpsampledConv
 from restyle.nn.networks import Model, Stylizer
 from restyle.runtime import EXACT
@@ -34,6 +35,9 @@ MINIMUM_SIDE = 16
 OPSET, OPSETS = 17, range(17, 21)
 """The opset that graphs are written in, and those that may be asked for."""
 
+PRECISIONS = ("f32", "f16", "int8")
+"""What a stylizer's graph may compute in."""
+
 
 def export_model(
     model: Model,
@@ -41,7 +45,7 @@ def export_model(
     *,
     card: Mapping[str, Any],
     size: tuple[int, int] | None = None,
-    half: bool = False,
+    precision: str = "f32",
     opset: int = OPSET,
 ) -> ModelCard:
     """Write both graphs and ``model.json``; the folder appears whole or not at all.
@@ -55,8 +59,9 @@ def export_model(
         card: What else the card should say: ``name``, ``version``, ``licence``, ``training`` and more.
         size: Height and width that the stylizer shall take, one picture at a time, for programs that want fixed sizes;
             None = any, which restyle itself needs. The card of a fixed size is ``export.json``, not ``model.json``.
-        half: Compute in FP16, but for the statistics of whole pictures; inputs and outputs stay float32. For other
-            programs: restyle chooses precisions by itself, so this card, too, is ``export.json``.
+        precision: One of ``PRECISIONS``, of the stylizer; inputs and outputs stay float32. ``f16`` computes in FP16,
+            but for the statistics of whole pictures, and is for other programs: restyle chooses floats by itself, so
+            this card, too, is ``export.json``. ``int8`` see ``eight_bit``; calibrated on the bundled photographs.
         opset: Of the ONNX operators, one of ``OPSETS``.
 
     Returns:
@@ -64,10 +69,10 @@ def export_model(
 
     Raises:
         ModelFileError: the folder exists or its parent does not.
-        ValueError: the size or the opset is not possible.
+        ValueError: the size, the precision or the opset is not possible.
         RuntimeError: a graph does not agree with torch.
     """
-    _check_options(size, opset)
+    _check_options(size, precision, opset)
     model = copy.deepcopy(model).cpu().float().eval()
     reference = copy.deepcopy(model)
     fold_upsampling(model)
@@ -77,8 +82,12 @@ def export_model(
         parity = measure_parity(reference, beside, sizes=[(1, *size)] if size else PARITY_SIZES)
         if parity["max_difference"] >= 1 / 255:
             raise RuntimeError(f"the exported graphs differ from torch by {parity['max_difference'] * 255:.2f} of 255")
-        if half:
+        samples = sample_paintings(reference, size)
+        if precision == "f16":
             to_half(beside / GRAPHS[1])
+        elif precision == "int8":
+            numbers = 2 * model.stylizer.sites
+            to_int8(beside / GRAPHS[1], (graph_inputs(one.content, one.style, numbers) for one in samples))
         for name in GRAPHS:
             describe_inside(beside / name, card)
         document = {
@@ -90,12 +99,12 @@ def export_model(
             "settings": getattr(model.stylizer, "settings", {}),
             "opset": opset,
             **({"size": list(size)} if size else {}),
-            **({"half": True} if half else {"parity": parity}),
-            "parity_on_photographs": compare(sample_paintings(reference, size), paint_with(beside / GRAPHS[1])),
+            **({"parity": parity} if precision == "f32" else {"precision": precision}),
+            "parity_on_photographs": compare(samples, paint_with(beside / GRAPHS[1])),
             "sha256": {name: file_sha256(beside / name) for name in GRAPHS},
         }
         written = ModelCard.from_json(document)
-        write_card(beside / ("export.json" if size or half else "model.json"), document)
+        write_card(beside / ("export.json" if size or precision == "f16" else "model.json"), document)
     return written
 
 
@@ -129,7 +138,9 @@ def measure_halo(stylizer: Stylizer) -> int:
     return -(-reach // 8) * 8
 
 
-def _check_options(size: tuple[int, int] | None, opset: int) -> None:
+def _check_options(size: tuple[int, int] | None, precision: str, opset: int) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if size and min(size) < MINIMUM_SIDE:
         raise ValueError(f"size must be at least {MINIMUM_SIDE} pixels each, got {size[0]}x{size[1]}")
     if opset not in OPSETS:

@@ -33,6 +33,9 @@ SIZE = (256, 256)
 LARGEST = 65504.0
 """FP16's largest number."""
 
+SEARCH_S = 3.0
+"""How long a camera may take to be found, before anything is made ready for it."""
+
 INFERENCES = 2
 """How many frames the chip has in work at a time."""
 
@@ -220,6 +223,18 @@ def import_depthai() -> Any:
     if not hasattr(depthai, "NNArchive"):
         raise MissingExtraError("an OAK camera (depthai of version 3)", extra="oak")
     return depthai
+
+
+def require_camera(source: str) -> None:
+    """See whether a camera is connected; for what takes long before it is opened.
+
+    Raises:
+        MissingExtraError: ``depthai`` is not installed.
+        VideoError: none is.
+    """
+    found, _ = import_depthai().Device.getAnyAvailableDevice(timedelta(seconds=SEARCH_S))
+    if not found:
+        raise VideoError(f"the camera {source!r} cannot be used: no OAK camera is connected")
 
 
 def open_device(dai: Any) -> Any:
