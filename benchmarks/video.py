@@ -29,7 +29,6 @@ import numpy as np
 from measure import machine, write
 from restyle import Stylizer, gallery, read_image
 from restyle.image import fit_short_side, resize
-from restyle.metrics import colour_distance
 from restyle.video.flicker import FlickerMeter
 from restyle.video.frames import Colour
 from restyle.video.pipeline import Look, paint, stylize_video
@@ -71,8 +70,11 @@ def as_stream(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
         yield Frame(pixels, i, 1, i / 25)
 
 
-def rates(stylizer: Stylizer, folder: Path, count: int, rounds: int) -> list[dict]:
+def rates(stylizer: Stylizer, folder: Path, count: int, rounds: int, *, threads: int) -> list[dict]:
     style = stylizer.encode_style(gallery.find("starry"))
+    contestants = [("video, calm 0", 0.0, stylizer), ("video", CALM, stylizer)]
+    if machine()["avx512_bf16"]:
+        contestants.append(("video, bf16", CALM, Stylizer.load(threads=threads, precision="bf16")))
     source, rows = real_clip("bigbuckbunny"), []
     for side in (360, 480, 720):
         small = folder / f"{side}.mp4"
@@ -81,15 +83,15 @@ def rates(stylizer: Stylizer, folder: Path, count: int, rounds: int) -> list[dic
                 if isinstance(item, Frame):
                     writer.write(item)
         frames = frames_of(small, count)
-        seconds: dict[str, list[float]] = {"network": [], "video, calm 0": [], "video": []}
+        seconds: dict[str, list[float]] = {"network": [], **{name: [] for name, _, _ in contestants}}
         for _ in range(rounds + 1):
             began = time.perf_counter()
             for pixels in frames:
                 stylizer.paint(pixels[None], style)
             seconds["network"].append(time.perf_counter() - began)
-            for name, calm in (("video, calm 0", 0.0), ("video", CALM)):
+            for name, calm, painter in contestants:
                 look = Look(style, calm=calm)
-                seconds[name].append(stylize_video(stylizer, small, folder / "out.mp4", look, overwrite=True).seconds)
+                seconds[name].append(stylize_video(painter, small, folder / "out.mp4", look, overwrite=True).seconds)
         height, width = frames[0].shape[:2]
         row = {"height": height, "width": width, "frames": len(frames)}
         best = {name: len(frames) / min(times[1:]) for name, times in seconds.items()}  # the first turn warms up
@@ -126,7 +128,6 @@ def flicker(stylizer: Stylizer, count: int, judge) -> dict:
                     "warp_error": meter.output,
                     "flicker": meter.output - meter.input,
                     "change": fmean(changes),
-                    "colour": fmean(colour_distance(one, small) for one in judged),
                     **judge(judged, small),
                 }
             row["input_warp_error"] = meter.input
@@ -142,13 +143,13 @@ def style_judge(weights: list[Path] | None):
     """VGG's and AlexNet's style distances, as in ``restyle evaluate``, where their weights are given."""
     if not weights:
         return lambda *_: {}
-    from restyle.learn.evaluate import Judges, Pair
+    from restyle.learn.evaluate import Judges
 
     judges = Judges(*weights)
 
     def judge(painted, style) -> dict[str, float]:
-        found = [judges.figures(Pair("", one, style), one) for one in painted]
-        return {key: fmean(one[key] for one in found) for key in ("style_vgg", "gram_vgg", "style_alex")}
+        found = [judges.style_figures(one, style) for one in painted]
+        return {key: fmean(one[key] for one in found) for key in found[0]}
 
     return judge
 
@@ -206,7 +207,7 @@ def main() -> None:
     document: dict = {"machine": machine(), "threads": options.threads, "calm": CALM, "precision": stylizer.precision}
     with tempfile.TemporaryDirectory() as folder:
         if "rates" in options.parts:
-            document["rates"] = rates(stylizer, Path(folder), options.frames, options.rounds)
+            document["rates"] = rates(stylizer, Path(folder), options.frames, options.rounds, threads=options.threads)
     if "flicker" in options.parts:
         document["flicker"] = flicker(stylizer, options.frames, style_judge(options.judges))
     if "memory" in options.parts:

@@ -1,4 +1,4 @@
-"""Clips that the video tests make for themselves with PyAV, small and short."""
+"""Clips that the video tests make for themselves with PyAV, small and short, and how they look at them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from av.codec.context import Flags
 
 from restyle import gallery
 from restyle.image import read_image, resize
+from restyle.video.reader import Frame, VideoReader
+from restyle.video.writer import Encoding, VideoWriter
 
 RATE = 16000
 """Samples of sound a second."""
@@ -115,3 +117,31 @@ def frame_times(path: Path) -> list[Fraction]:
     """When each frame of a file is shown, in seconds."""
     with av.open(str(path)) as container:
         return [Fraction(frame.pts) * frame.time_base for frame in container.decode(video=0)]
+
+
+LOSSLESS = Encoding(crf=1, pixel_format="yuv444p")
+
+
+def copy(
+    source: Path, target: Path, encoding: Encoding = LOSSLESS, *, sound: str = "copy", overwrite: bool = False,
+    **cut: Any,
+) -> tuple[VideoReader, VideoWriter]:  # fmt: skip
+    """Read and write without painting."""
+    with (
+        VideoReader(source, **cut) as reader,
+        VideoWriter(target, reader.clip, encoding, source=reader, sound=sound, overwrite=overwrite) as writer,
+    ):
+        for item in reader:
+            writer.write(item)
+    return reader, writer
+
+
+def frames_of(path: Path | str, **cut: Any) -> list[Frame]:
+    """All frames of a file, as ``VideoReader`` gives them."""
+    with VideoReader(path, **cut) as reader:
+        return [item for item in reader if isinstance(item, Frame)]
+
+
+def close(one: np.ndarray, other: np.ndarray, limit: float = 6.0) -> bool:
+    """Whether two pictures differ by less than a limit, of 255, on average."""
+    return bool(np.abs(one.astype(float) - other).mean() < limit)

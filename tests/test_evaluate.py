@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from clips import frames_of, panned, write_clip
 from restyle import gallery
 from restyle.errors import ModelFileError
 from restyle.image import read_image, resize
 from restyle.learn import evaluate as room
 from restyle.learn import report
 from restyle.nn.pretrained import AlexNetJudge, VggEncoder, read_weights
+from restyle.stylizer import Stylizer
 from restyle.weights import find_model
 
 pytestmark = pytest.mark.torch
@@ -349,3 +351,29 @@ def test_perceptual_distance_grows_with_the_change(weights):
     near, far = (alexnet.perceptual_distance(picture, (picture + change).clamp(0, 1)) for change in (0.05, 0.5))
     assert 0 < near.item() < far.item()
     assert np.isfinite(far.item())
+
+
+def test_style_figures_of_a_video(run, weights, tmp_path):
+    clip = write_clip(tmp_path / "in.mp4", panned(9))
+    words = ["evaluate", "--video", clip, "--style", "wave", "--frames", 9, "--threads", 1]
+    judges = ["--loss-weights", weights[0], "--judge-weights", weights[1]]
+    code, out, err = run(*words, *judges, "--json")
+    assert (code, err) == (0, "")
+    (row,) = json.loads(out)["rows"]
+    figures = row["style_figures"]
+    assert set(figures) == {"frame_by_frame", "calm"}
+    painting = room.to_judged_size(read_image(gallery.find("wave")).pixels)
+    model = Stylizer.load(threads=1)
+    eighth = frames_of(clip)[7].pixels
+    painted = model.apply(eighth, model.encode_style(gallery.find("wave")))
+    expected = room.Judges(*weights).figures(room.Pair("", eighth, painting), painted)
+    assert set(figures["calm"]) == {"style_vgg", "gram_vgg", "style_alex", "colour"}
+    assert figures["frame_by_frame"] == pytest.approx({key: expected[key] for key in figures["calm"]}, rel=1e-3)
+    assert figures["calm"]["style_vgg"] != figures["frame_by_frame"]["style_vgg"]
+    code, out, _ = run(*words, *judges)
+    assert code == 0
+    assert "style_vgg, calm/frame by frame" in out
+    assert f"{figures['calm']['style_vgg'] / figures['frame_by_frame']['style_vgg']:.2f}" in out.splitlines()[1]
+    code, _, err = run(*words, *judges[:2])
+    assert code == 2
+    assert "both needed" in " ".join(err.replace("│", " ").split())

@@ -305,6 +305,7 @@ def test_evaluate_measures_flicker_on_a_video(run, clip):
         expected = (errors["calm"] - errors["input"]) / (errors["frame_by_frame"] - errors["input"])
         assert row["flicker_left"] == pytest.approx(expected)
         assert row["still"]["calm"] < row["still"]["frame_by_frame"]
+        assert row["style_figures"] == {"frame_by_frame": {}, "calm": {}}  # nobody judges
     for more, sentence in (
         (["--content", "x"], "--content cannot go with --video"),
         (["--frames", "1"], "--frames"),

@@ -15,6 +15,7 @@ import pytest
 
 from clips import panned, write_clip
 from restyle.errors import VideoError
+from restyle.video import camera as room
 from restyle.video.camera import Camera, Pace, Shot, StyleSwitch, paint_live
 from restyle.video.reader import Frame, VideoReader
 from restyle.video.remote import KEYS, Remote
@@ -32,7 +33,7 @@ class Stills:
         self.number, self.count, self.step = 1, count, given_while_painting
         self.seen = []
 
-    def newest(self, after):
+    def newest(self, after, idle=None):
         if after >= self.count:
             return None
         shot = Shot(np.full((32, 48, 3), self.number % 256, np.uint8), self.number, time.monotonic())
@@ -54,12 +55,55 @@ def test_the_newest_picture_wins(model, wave):
     assert [one.skipped for one in painted] == [0, 2, 2, 2, 2, 2, 2, 0]
 
 
+FRAME_S = 0.04
+
+
+class Steady:
+    """A camera of 25 pictures a second, a network that is as slow as it is told to be, and the clock of both."""
+
+    def __init__(self, network_s):
+        self.now, self.network_s, self.taken = 0.0, network_s, []
+
+    def monotonic(self):
+        return self.now
+
+    def newest(self, after, idle=None):
+        if len(self.taken) == 20:
+            return None
+        self.now = max(self.now, after * FRAME_S)  # wait for the next picture, which has the number after + 1
+        number = int(self.now / FRAME_S + 1e-9) + 1
+        self.taken.append((number - 1) * FRAME_S)
+        return Shot(np.zeros((32, 48, 3), np.uint8), number, self.taken[-1])
+
+    def paint(self, content, style, strength, statistics):
+        self.now += self.network_s
+        return content, np.zeros((1, 4), np.float32)
+
+
+@pytest.mark.parametrize("network_s", [0.005, 0.03, 0.05, 0.13, 0.7])
+def test_however_slow_the_network_no_picture_is_shown_late(monkeypatch, wave, network_s):
+    steady = Steady(network_s)
+    monkeypatch.setattr(room, "time", steady)
+    latencies = []
+    for painted in paint_live(steady, steady, StyleSwitch([wave]), calm=0):
+        assert painted.latency == pytest.approx(steady.now - steady.taken[-1])  # told as it is
+        latencies.append(painted.latency)
+        steady.now += 0.002  # showing it
+    assert len(latencies) == 20
+    assert max(latencies) < 2 * FRAME_S + network_s
+    assert max(latencies) > network_s - 1e-9
+
+
 def test_a_slow_reader_sees_no_old_pictures(clip):
+    began = time.monotonic()
     with Camera(str(clip)) as camera:
         first = camera.newest()
+        seen = time.monotonic()
         while (latest := camera._newest).number < first.number + 5:
             time.sleep(0.02)
-        assert camera.newest(first.number).number >= latest.number
+        then = camera.newest(first.number)
+        assert then.number >= latest.number
+        assert began < first.taken < seen < then.taken < time.monotonic()
 
 
 def test_a_file_is_played_over_and_over(clip):
@@ -80,6 +124,13 @@ def test_cameras_that_are_not_there(tmp_path):
     for source in (str(tmp_path / "text.mp4"), "97", "gopher://x/y", "nothing.mp4", f"tcp://127.0.0.1:{free_port()}"):
         with pytest.raises(VideoError, match="gives no picture"):
             Camera(source)
+
+
+def test_a_password_is_not_told():
+    with pytest.raises(VideoError) as told:
+        Camera(f"rtsp://me:my@secret@127.0.0.1:{free_port()}/camera")
+    assert "'rtsp://127.0.0.1:" in str(told.value)
+    assert "secret" not in str(told.value)
 
 
 def test_a_webcam_that_is_not_there_gets_one_sentence(capfd):
@@ -184,7 +235,7 @@ def test_pictures_are_painted_smaller_but_shown_as_large(model, wave):
     frames = [np.zeros((256, 256, 3), np.uint8)] * 3
 
     class Large(Stills):
-        def newest(self, after):
+        def newest(self, after, idle=None):
             return None if after >= len(frames) else Shot(frames[after], after + 1, time.monotonic())
 
     sides = [one.side for one in paint_live(Large(3, 1), model, StyleSwitch([wave]), rate=1e6)]
@@ -200,8 +251,8 @@ def test_camera_command(run, clip, tmp_path):
     assert len(shown) > 1
     assert shown[0].shape == (48, 72, 3)
     for wrong, code, sentence in (
-        (["--output", "window"], 2, "'window' is none of page, virtual, stdout, none"),
-        (["--output", "none:/dev/video2"], 2, "is none of page, virtual, stdout, none"),
+        (["--output", "wall"], 2, "'wall' is none of window, page, virtual, stdout, none"),
+        (["--output", "none:/dev/video2"], 2, "is none of window, page, virtual, stdout, none"),
         (["--fps", "nan"], 2, "nan is no number to count with"),
         (["--seconds", "nan"], 2, "nan is no number to count with"),
         (["--folder", tmp_path / "nowhere"], 2, "there is no folder"),

@@ -32,15 +32,19 @@ from restyle.cli.options import (
     complete_styles,
 )
 from restyle.cli.signals import stopping_like_ctrl_c
-from restyle.errors import MissingExtraError
+from restyle.errors import DeviceError, MissingExtraError
 from restyle.video import CALM
 
 if TYPE_CHECKING:
     from restyle.stylizer import Stylizer
     from restyle.video.camera import Camera, Painted, StyleSwitch
     from restyle.video.remote import Remote
+    from restyle.video.window import Window
 
-OUTPUTS = ("page", "virtual", "stdout", "none")
+OUTPUTS = ("window", "page", "virtual", "stdout", "none")
+
+TOLD_S = 2.0
+"""How often rate and latency are told."""
 
 
 def camera(
@@ -60,10 +64,11 @@ def camera(
     ] = "0",
     source_option: Annotated[str | None, typer.Option("--source", help="The same.", show_default=False)] = None,
     output: Annotated[
-        str,
-        typer.Option("--output", "-o", help="page; virtual, a camera for other programs, or virtual:DEVICE; stdout (raw"
-                     " RGB pictures for FFmpeg or OBS); or none.", rich_help_panel=FOLDERS),
-    ] = "page",
+        str | None,
+        typer.Option("--output", "-o", help="window; page; virtual, a camera for other programs, or virtual:DEVICE; "
+                     "stdout (raw RGB pictures for FFmpeg or OBS); or none.", rich_help_panel=FOLDERS,
+                     show_default="window where there is a display, else page"),
+    ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free one.", rich_help_panel=FOLDERS)
     ] = 8010,
@@ -102,7 +107,8 @@ def camera(
 ) -> None:  # fmt: skip
     """Repaint live pictures in the style of other pictures, until Ctrl-C.
 
-    Keys, in the terminal and on the page: n next style, + stronger, - weaker, m mirror, s snapshot, r record, q quit.
+    Keys, in the window, in the terminal and on the page: n next style, + stronger, - weaker, m mirror, s snapshot,
+    r record, q quit.
     """
     try:
         from restyle.video.camera import Camera, StyleSwitch
@@ -115,9 +121,13 @@ def camera(
     _check(calm, {"--fps": fps, "--seconds": seconds}, output, folder, record, overwrite=overwrite)
     paintings = [restyle.read_image(gallery.find(name)).pixels for name in style]
 
+    window: Window | None = None
+
     def say(sentence: str | None) -> None:
         if sentence and not quiet:
             typer.echo(sentence, err=True)
+        if sentence and window:
+            window.tell(sentence)
 
     source = source_option or source
     with stopping_like_ctrl_c(), ExitStack() as stack:
@@ -141,19 +151,25 @@ def camera(
                 lens.close()  # or a lost source would be waited for
             return answer
 
-        outlets = [
-            _open_recorder(record, folder, lens, remote, stack, say, overwrite=overwrite),
-            *_open_outlets(output, port, lens, press, stack, say),
-        ]
+        recorder = _open_recorder(record, folder, lens, remote, stack, say, overwrite=overwrite)
+        window = _open_window(output, lens, press, stack, say)
+        shown = [window] if window else _open_outlets(output or "page", port, lens, press, stack, say)
         if source != "-" and stack.enter_context(listening_for_keys(lambda key: say(press(key)))):
             say(", ".join(f"{key} {word.lower()}" for key, word in KEYS.items()))
-        live = _painted(lens, stylizer, styles, remote, calm, fps)
+        live = _painted(lens, stylizer, styles, remote, calm, fps, window)
+        tell = _rates(window, quiet=quiet)
         with suppress(KeyboardInterrupt, BrokenPipeError):
-            _show(live, outlets, remote, folder, seconds, say, quiet=quiet)
+            _show(live, [recorder, *shown], remote, folder, seconds, say, tell)
 
 
 def _check(
-    calm: float, numbers: dict[str, float | None], output: str, folder: Path, record: Path | None, *, overwrite: bool
+    calm: float,
+    numbers: dict[str, float | None],
+    output: str | None,
+    folder: Path,
+    record: Path | None,
+    *,
+    overwrite: bool,
 ) -> None:
     """Refuse what cannot be, before the camera is opened."""
     from restyle.video.temporal import check_calm
@@ -163,7 +179,8 @@ def _check(
     for name, number in numbers.items():
         if number is not None and not math.isfinite(number):
             raise typer.BadParameter(f"{number} is no number to count with", param_hint=f"'{name}'")
-    if output.partition(":")[0] not in OUTPUTS or (":" in output and not output.startswith("virtual:")):
+    kind, colon, _ = (output or "page").partition(":")
+    if kind not in OUTPUTS or (colon and kind != "virtual"):
         raise typer.BadParameter(f"{output!r} is none of {', '.join(OUTPUTS)}", param_hint="'--output'")
     if not folder.is_dir():
         raise typer.BadParameter(f"there is no folder {str(folder)!r}", param_hint="'--folder'")
@@ -172,13 +189,15 @@ def _check(
 
 
 def _painted(
-    lens: Any, stylizer: Stylizer, styles: StyleSwitch, remote: Remote, calm: float, fps: float | None
-) -> Iterable[Painted]:
+    lens: Any, stylizer: Stylizer, styles: StyleSwitch, remote: Remote, calm: float, fps: float | None,
+    window: Window | None,
+) -> Iterable[Painted]:  # fmt: skip
     """The pictures; an OAK-1 paints by itself."""
     from restyle.video.camera import Camera, paint_live
 
     if isinstance(lens, Camera):
-        return paint_live(lens, stylizer, styles, strength=lambda: remote.strength, calm=calm, rate=fps)
+        idle = window.update if window else lambda: None
+        return paint_live(lens, stylizer, styles, strength=lambda: remote.strength, calm=calm, rate=fps, idle=idle)
     painted: Iterable[Painted] = lens.painted(lambda: remote.strength)
     return painted
 
@@ -206,11 +225,34 @@ def _open_recorder(
     return recorder
 
 
+def _open_window(
+    output: str | None, lens: Camera, press: Callable[[str], str | None], stack: ExitStack,
+    say: Callable[[str], None],
+) -> Window | None:  # fmt: skip
+    """A window, if one was asked for, or nothing was and there can be one."""
+    from restyle.video.remote import KEYS
+    from restyle.video.window import Window
+
+    if output not in (None, "window"):
+        return None
+    try:
+        window = Window(_size(lens), press, KEYS)
+    except DeviceError as error:
+        if output:
+            raise
+        say(f"{error}; showing a page instead")
+        return None
+    stack.callback(window.close)
+    height, width = _size(lens)
+    say(f"window  {width} x {height}; q or Ctrl-C stops")
+    return window
+
+
 def _open_outlets(
     output: str, port: int, lens: Camera, press: Callable[[str], str | None], stack: ExitStack,
     say: Callable[[str], None],
 ) -> list[Any]:  # fmt: skip
-    """Where the pictures go, besides the recording."""
+    """Where the pictures go, besides the recording and a window."""
     from restyle.video.outlets import MjpegPage, RawFrames, VirtualCamera
     from restyle.video.remote import KEYS
 
@@ -233,13 +275,12 @@ def _open_outlets(
 
 def _show(
     live: Iterable[Painted], outlets: list[Any], remote: Remote, folder: Path, seconds: float | None,
-    say: Callable[[str], None], *, quiet: bool,
+    say: Callable[[str], None], tell: Callable[[Painted], None],
 ) -> None:  # fmt: skip
-    """Hand pictures on, and tell of rate and latency every two seconds in front of a person."""
+    """Hand pictures on, until there are no more, the time is up or somebody says stop."""
     from restyle.video.outlets import free_path
 
-    began = told = 0.0
-    latencies: list[float] = []
+    began = 0.0
     for painted in live:
         began = began or time.monotonic()  # the first picture waits for the network to be compiled
         for outlet in outlets:
@@ -248,11 +289,29 @@ def _show(
             picture = free_path(folder / f"{_stamp()}.png")
             restyle.write_image(picture, painted.pixels)
             say(f"snapshot {picture}")
+        tell(painted)
+        if remote.stopped or (seconds is not None and time.monotonic() - began >= seconds):
+            return
+
+
+def _rates(window: Window | None, *, quiet: bool) -> Callable[[Painted], None]:
+    """What tells of rate and latency every two seconds, in the window and in front of a person."""
+    told = time.monotonic()
+    latencies: list[float] = []
+
+    def tell(painted: Painted) -> None:
+        nonlocal told
         latencies.append(painted.latency)
         now = time.monotonic()
-        if now - told >= 2 and not quiet and sys.stderr.isatty():
-            rate, worst = len(latencies) / (now - told), 1000 * max(latencies)
-            typer.echo(f"{rate:.1f} pictures/s  latency up to {worst:.0f} ms  painted at {painted.side}", err=True)
-            told, latencies = now, []
-        if remote.stopped or (seconds is not None and now - began >= seconds):
+        if now - told < TOLD_S:
             return
+        rate, worst = len(latencies) / (now - told), 1000 * max(latencies)
+        words = f"{rate:.1f} pictures/s  latency up to {worst:.0f} ms  painted at {painted.side}"
+        if window:
+            window.tell(words)
+        if not quiet and sys.stderr.isatty():
+            typer.echo(words, err=True)
+        told = now
+        latencies.clear()
+
+    return tell

@@ -1,11 +1,12 @@
-"""The command that measures models: evaluate. On pictures it needs the extra ``train``, on a video ``video``."""
+"""The command that measures models: evaluate. It needs the extra ``train``; for the flicker of a video, ``video``."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,9 @@ from restyle import gallery
 from restyle.cli.report import print_json, print_table
 from restyle.errors import MissingExtraError
 from restyle.video import CALM
+
+if TYPE_CHECKING:
+    from restyle.learn.evaluate import Judges
 
 VIDEO = "Flicker of a video"
 
@@ -47,7 +51,8 @@ def evaluate(
     ] = None,
     video: Annotated[
         Path | None,
-        typer.Option(help="Measure flicker on this video instead.", show_default=False, rich_help_panel=VIDEO),
+        typer.Option(help="Measure flicker on this video instead; with --loss-weights and --judge-weights also what "
+                     "calm does to the style.", show_default=False, rich_help_panel=VIDEO),
     ] = None,
     frames: Annotated[
         int, typer.Option(min=2, help="Frames of it, from the beginning.", rich_help_panel=VIDEO)
@@ -67,13 +72,16 @@ def evaluate(
 
     check_options(strength=strength)
     if video is not None:
-        given = {"PAIRS": pairs, "--content": content, "--loss-weights": loss_weights, "--judge-weights": judge_weights,
-                 "--output": output, "--strengths": strengths or None, "--versus": versus}  # fmt: skip
+        given = {"PAIRS": pairs, "--content": content, "--output": output, "--strengths": strengths or None,
+                 "--versus": versus}  # fmt: skip
         if unwanted := [name for name, value in given.items() if value is not None]:
             raise typer.BadParameter(f"{', '.join(unwanted)} cannot go with --video")
         if not style:
             raise typer.BadParameter("--video needs at least one --style")
-        _evaluate_video(video, style, model or ["fast"], strength, frames, size, calm, threads, as_json=as_json)
+        if (loss_weights is None) != (judge_weights is None):
+            raise typer.BadParameter("with --video, --loss-weights and --judge-weights are both needed, or neither")
+        judges = _load_judges(loss_weights, judge_weights, threads) if loss_weights and judge_weights else None
+        _evaluate_video(video, style, model or ["fast"], strength, frames, size, calm, threads, judges, as_json=as_json)
         return
     if not (pairs and content and style and loss_weights and judge_weights and output):
         raise typer.BadParameter(
@@ -93,7 +101,7 @@ def evaluate(
     found = list(room.read_pairs(pairs, content, Path(style[0])))
     peer = room.read_peer(versus, found) if versus else None
     stylizers = {name: Stylizer.load(name, threads=threads) for name in model or ["fast"]}
-    judges = room.Judges(loss_weights, judge_weights, threads=threads)
+    judges = _load_judges(loss_weights, judge_weights, threads)
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("evaluating", total=len(found) * len(stylizers))
         documents = room.evaluate(
@@ -111,9 +119,9 @@ def evaluate(
 
 def _evaluate_video(
     video: Path, styles: list[str], models: list[str], strength: float, frames: int, size: int | None, calm: float,
-    threads: int | None, *, as_json: bool,
+    threads: int | None, judges: Judges | None, *, as_json: bool,
 ) -> None:  # fmt: skip
-    """Flicker of each model and style, frame by frame and calm."""
+    """Flicker of each model and style, frame by frame and calm; with judges, how near to the style both are."""
     try:
         from restyle.video.flicker import measure_flicker
         from restyle.video.pipeline import Look
@@ -129,25 +137,50 @@ def _evaluate_video(
     for name in models:
         stylizer = Stylizer.load(name, threads=threads)
         for painting, pixels in paintings.items():
-            style = stylizer.encode_style(pixels)
-            plain, calmed = (measure_flicker(stylizer, clip, Look(style, strength, one)) for one in (0.0, calm))
+            style, judge = stylizer.encode_style(pixels), _judge(judges, pixels) if judges else None
+            plain, calmed = (measure_flicker(stylizer, clip, Look(style, strength, one), judge) for one in (0.0, calm))
             ratio = calmed.excess / plain.excess if plain.excess > 0 else None
             rows.append({"model": stylizer.card.identity, "style": painting, "frames": plain.frames, "calm": calm,
                          "warp_error": {"input": plain.input, "frame_by_frame": plain.output, "calm": calmed.output},
                          "flicker_left": ratio,
-                         "still": {"frame_by_frame": plain.still, "calm": calmed.still}})  # fmt: skip
+                         "still": {"frame_by_frame": plain.still, "calm": calmed.still},
+                         "style_figures": {"frame_by_frame": plain.style, "calm": calmed.style}})  # fmt: skip
     if as_json:
         print_json({"video": str(video), "strength": strength, "rows": rows})
         return
+    figures = list(rows[0]["style_figures"]["calm"])
     print_table(
-        ["model", "style", "warp error: input", "frame by frame", "calm", "flicker left", "still", "still, calm"],
+        ["model", "style", "warp error: input", "frame by frame", "calm", "flicker left", "still", "still, calm",
+         *(f"{figure}, calm/frame by frame" for figure in figures)],
         [
             [Path(row["model"]).name, row["style"], *(f"{value:.2f}" for value in row["warp_error"].values()),
              "-" if row["flicker_left"] is None else f"{row['flicker_left']:.2f}",
-             *(f"{value:.2f}" for value in row["still"].values())]
+             *(f"{value:.2f}" for value in row["still"].values()),
+             *(_ratio(row["style_figures"], figure) for figure in figures)]
             for row in rows
         ],
     )  # fmt: skip
+
+
+def _judge(judges: Judges, painting: Any) -> Callable[[Any], Mapping[str, float]]:
+    """What tells how near a frame is to a painting."""
+    from restyle.learn.evaluate import to_judged_size
+
+    wanted = to_judged_size(painting[:, :, :3])
+    return lambda painted: judges.style_figures(painted, wanted)
+
+
+def _ratio(found: Mapping[str, Mapping[str, float]], figure: str) -> str:
+    plain, calm = found["frame_by_frame"][figure], found["calm"][figure]
+    return f"{calm / plain:.2f}" if plain else "-"
+
+
+def _load_judges(loss_weights: Path, judge_weights: Path, threads: int | None) -> Judges:
+    try:
+        from restyle.learn.evaluate import Judges
+    except ImportError as error:
+        raise MissingExtraError("evaluate", extra="train") from error
+    return Judges(loss_weights, judge_weights, threads=threads)
 
 
 def _read_strengths(text: str) -> list[float]:

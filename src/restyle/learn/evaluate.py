@@ -140,16 +140,29 @@ class Judges:
         """What one painted picture shows of style and content, by name."""
         with torch.inference_mode():
             o, c, s = (_tensor(pixels) for pixels in (painted, pair.content, pair.style))
-            vgg_o, vgg_c, vgg_s = self._vgg(o), self._vgg(c), self._vgg(s)
+            vgg_o, vgg_c = self._vgg(o), self._vgg(c)
             return {
-                "style_vgg": _style_distance(vgg_o, vgg_s),
-                "style_alex": _style_distance(self._alexnet(o), self._alexnet(s)),
-                "gram_vgg": _gram_distance(vgg_o, vgg_s),
+                **self._style_figures(o, s, vgg_o),
                 "content_vgg": content_loss(vgg_o[-1], vgg_c[-1]).item(),
                 "lpips_alex": self.lpips(painted, pair.content),
                 "colour": colour_distance(painted, pair.style),
                 "noise": noise_excess(painted, pair.content, pair.style),
             }
+
+    def style_figures(self, painted: Pixels, style: Pixels) -> dict[str, float]:
+        """Those of the figures that tell how near a painted picture is to a style picture, (H, W, 3) uint8 both."""
+        with torch.inference_mode():
+            o, s = _tensor(painted), _tensor(style)
+            return {**self._style_figures(o, s, self._vgg(o)), "colour": colour_distance(painted, style)}
+
+    def _style_figures(self, painted: Tensor, style: Tensor, features: list[Tensor]) -> dict[str, float]:
+        """``features`` are VGG's of the painted picture."""
+        wanted = self._vgg(style)
+        return {
+            "style_vgg": _style_distance(features, wanted),
+            "style_alex": _style_distance(self._alexnet(painted), self._alexnet(style)),
+            "gram_vgg": _gram_distance(features, wanted),
+        }
 
     def lpips(self, one: Pixels, other: Pixels) -> float:
         """LPIPS of two pictures at half their size."""
@@ -277,7 +290,11 @@ def _tile(pixels: Pixels) -> Pixels:
 
 
 def _read(path: Path) -> Pixels:
-    pixels = read_image(path).pixels[:, :, :3]
+    return to_judged_size(read_image(path).pixels[:, :, :3])
+
+
+def to_judged_size(pixels: Pixels) -> Pixels:
+    """A picture, (H, W, 3) uint8, with the short side ``SIDE``."""
     return resize(pixels, fit_short_side(pixels.shape[:2], SIDE))
 
 

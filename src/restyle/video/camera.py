@@ -35,6 +35,9 @@ PATIENCE_S = 10.0
 RETRY_S = (0.5, 5.0)
 """First and longest wait before a lost stream is asked for again."""
 
+IDLE_S = 0.05
+"""How often who waits for a picture may do something else."""
+
 LAST_S = 0.04
 """How long a file's last picture lasts; a photograph is a film of one."""
 
@@ -85,6 +88,7 @@ class Camera:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._source, self._size, self.mirror, self._tell = source, size, mirror, tell
+        self._name = re.sub("//[^/]*@", "//", source)  # a password is nobody's business who looks on
         self._arrived = threading.Condition()
         self._newest: Shot | None = None
         self._failure: VideoError | None = None
@@ -109,22 +113,29 @@ class Camera:
         self._stop.set()
         self._thread.join(timeout=2)
 
-    def newest(self, after: int = 0) -> Shot | None:
+    def newest(self, after: int = 0, idle: Callable[[], None] = lambda: None) -> Shot | None:
         """The newest picture, as soon as there is one with a number beyond ``after``.
 
-        None = the source has ended, or was closed.
+        Args:
+            after: Number of the last picture that is known.
+            idle: Called again and again while none comes, so that a window goes on living.
+
+        Returns:
+            None = the source has ended, or was closed.
 
         Raises:
             VideoError: the source never gave a picture.
         """
-        with self._arrived:
-            while self._newest is None or self._newest.number <= after:
+        while True:
+            with self._arrived:
+                if self._newest is not None and self._newest.number > after:
+                    return self._newest
                 if self._failure:
                     raise self._failure
                 if self._ended or self._stop.is_set():
                     return None
-                self._arrived.wait(0.5)  # with a limit, so that Ctrl-C is heard on all systems
-            return self._newest
+                self._arrived.wait(IDLE_S)  # with a limit, so that Ctrl-C is heard on all systems
+            idle()
 
     # --- in the thread
 
@@ -138,13 +149,13 @@ class Camera:
                     if self._stop.is_set():
                         return
                     if before is self._newest and before is not None and not self._is_file:
-                        self._tell(f"{self._source} is back")
+                        self._tell(f"{self._name} is back")
                     self._publish(pixels)
                     wait = RETRY_S[0]
             except Exception as error:  # whatever it is: if this thread just ended, who waits would wait for ever
                 reason = str(getattr(error, "strerror", None) or error)
             if self._newest is None:
-                self._end(VideoError(f"the camera {self._source!r} gives no picture: {reason}"))
+                self._end(VideoError(f"the camera {self._name!r} gives no picture: {reason}"))
                 return
             if self._source == "-":
                 self._end()
@@ -152,7 +163,7 @@ class Camera:
             if self._is_file:
                 self._stop.wait(LAST_S)
             else:
-                self._tell(f"{self._source} is lost: {reason}; trying again")
+                self._tell(f"{self._name} is lost: {reason}; trying again")
                 self._stop.wait(wait)
                 wait = min(2 * wait, RETRY_S[1])
 
@@ -301,6 +312,7 @@ def paint_live(
     strength: float | Callable[[], float] = 1.0,
     calm: float = CALM,
     rate: float | None = None,
+    idle: Callable[[], None] = lambda: None,
 ) -> Generator[Painted, None, None]:
     """Paint the newest picture of a camera, again and again, until the camera ends.
 
@@ -311,10 +323,11 @@ def paint_live(
         strength: 0..2, or what tells it for each picture anew.
         calm: 0..1, see ``restyle.video.temporal``.
         rate: Pictures a second to hold by painting smaller; None = paint at the camera's size.
+        idle: Called again and again while the camera gives no picture.
     """
     find, blend, statistics = MotionFinder(calm), Blender(calm), Statistics(calm)
     number, pace = 0, None
-    while (shot := camera.newest(number)) is not None:
+    while (shot := camera.newest(number, idle)) is not None:
         began = time.monotonic()
         size = shot.pixels.shape[:2]
         pace = pace or Pace(rate, min(size))

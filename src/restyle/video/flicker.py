@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 import cv2
@@ -25,6 +26,13 @@ NOISE = 2.0
 STILL_FRAMES = 16
 SETTLED = 5
 """Frames of the still picture, and how many of them are not judged, since calm needs some to begin."""
+
+
+JUDGED_EVERY = 8
+"""The eighth frame, the sixteenth and so on are shown to a judge: calm takes some to set in, and judges are slow."""
+
+Judge = Callable[[Pixels], Mapping[str, float]]
+"""Figures of one painted frame, (H, W, 3) uint8, by their names."""
 
 
 class FlickerMeter:
@@ -90,12 +98,14 @@ class Flicker:
         output: Warp error of the painted clip.
         still: Mean change from frame to frame of the clip's first picture, painted, if it stands under sensor noise of
             a standard deviation of ``NOISE``.
+        style: The mean of each figure that a judge gave; not of 255.
     """
 
     frames: int
     input: float
     output: float
     still: float
+    style: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def excess(self) -> float:
@@ -103,27 +113,34 @@ class Flicker:
         return self.output - self.input
 
 
-def measure_flicker(stylizer: Stylizer, frames: Iterable[Pixels], look: Look) -> Flicker:
+def measure_flicker(stylizer: Stylizer, frames: Iterable[Pixels], look: Look, judge: Judge | None = None) -> Flicker:
     """Paint a clip and measure how calm the result is.
 
     Args:
         stylizer: The model.
         frames: (H, W, 3) uint8 each, two or more.
         look: How to paint.
+        judge: Looks at every eighth painted frame; at the last, if there are fewer.
 
     Raises:
         ValueError: fewer than two frames.
     """
     meter, contents = FlickerMeter(), deque[Pixels]()
-    first, count = None, 0
-    for painted in _painted(_noted(frames, contents), stylizer, look):
+    first, last, count = None, None, 0
+    judged: list[Mapping[str, float]] = []
+    for last in _painted(_noted(frames, contents), stylizer, look):
         content = contents.popleft()
         first = content if first is None else first
-        meter.add(content, painted)
+        meter.add(content, last)
         count += 1
-    if first is None or count < 2:
+        if judge and count % JUDGED_EVERY == 0:
+            judged.append(judge(last))
+    if first is None or last is None or count < 2:
         raise ValueError(f"flicker is measured between frames: at least two are needed, got {count}")
-    return Flicker(count, meter.input, meter.output, _still(stylizer, first, look))
+    if judge and not judged:
+        judged.append(judge(last))
+    style = {name: fmean(one[name] for one in judged) for name in judged[0]} if judged else {}
+    return Flicker(count, meter.input, meter.output, _still(stylizer, first, look), style)
 
 
 def _noted(frames: Iterable[Pixels], contents: deque[Pixels]) -> Iterator[Pixels]:

@@ -63,8 +63,14 @@ FINE_WINDOW, WIDE_WINDOW = 5, 7
 PLACE = 16
 """Distance in pixels of the points at which contrast is measured."""
 
+CONTRAST = 1.1
+"""So much of a painting's contrast is brought back: a mean of strokes has softer edges than each, and needs more."""
+
 MOST_GAIN = 2.0
 """The lost contrast of strokes is brought back up to 1 + this."""
+
+TRUSTED = 0.2, 0.6
+"""Trust, of 1, up to which the last result is not used, and from which it is used in full: half of each is neither."""
 
 
 def check_calm(calm: float) -> None:
@@ -172,13 +178,22 @@ class Blender:
         flow *= np.float32(height / motion.flow.shape[0])
         flow += grid_of((height, width))
         moved = cv2.remap(self._last, flow, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        share = _enlarged(motion.trust.astype(np.float32) * np.float32(calm / 255), (height, width))
+        share = _enlarged(cv2.LUT(motion.trust, _SHARE) * np.float32(calm), (height, width))
         blended = cv2.blendLinear(moved, painted, share, 1 - share)
         self._last = _with_colours_of(painted, _with_strokes_of(painted, blended))
         return self._last
 
 
 _TRUST = (255 * np.exp(-np.square(np.arange(256) / TOLERANCE))).astype(np.uint8)
+
+
+def _smooth_step(numbers: NDArray[np.float32], start: float, end: float) -> NDArray[np.float32]:
+    """0 up to the start, 1 from the end, a smooth way between."""
+    share: NDArray[np.float32] = np.clip((numbers - start) / (end - start), 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+_SHARE = _smooth_step(np.linspace(0, 1, 256, dtype=np.float32), *TRUSTED)
 
 
 def _with_strokes_of(painted: Pixels, blended: Pixels) -> Pixels:
@@ -192,10 +207,10 @@ def _with_strokes_of(painted: Pixels, blended: Pixels) -> Pixels:
 
 
 def _with_contrast_of(painted: Pixels, blended: Pixels, window: int) -> Pixels:
-    """Strengthen what is smaller than a window until it differs as much from its surroundings as in ``painted``."""
+    """Strengthen what is smaller than a window, to ``CONTRAST`` times what it has in ``painted``."""
     around = cv2.blur(blended, (window, window))
     wanted, found = (_contrast(to_grey(one), window) for one in (painted, blended))
-    gain = (wanted + 0.5) / (found + 0.5) - 1
+    gain = (CONTRAST * wanted + 0.5) / (found + 0.5) - 1
     share = _enlarged(np.clip(gain / MOST_GAIN, 0, 1), painted.shape[:2])
     sharp = cv2.addWeighted(blended, 1 + MOST_GAIN, around, -MOST_GAIN, 0)
     result: Pixels = cv2.blendLinear(sharp, blended, share, 1 - share)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from av.container import OutputContainer
 
 from restyle.errors import DeviceError, UnknownNameError, VideoError
 from restyle.image import publish
+from restyle.video.beside import Beside
 from restyle.video.frames import ToFrame
 from restyle.video.reader import Clip, Frame, VideoReader
 
@@ -142,14 +142,18 @@ class VideoWriter:
         self.notes: list[str] = []
         self.encoder, settings = encoding.chosen_for(path)
         format = CONTAINERS[self._path.suffix.lower()]
-        self._beside = self._path.with_name(f".restyle-{secrets.token_hex(8)}.tmp")
         fast_start = {"movflags": "faststart"} if format in ("mp4", "mov") else {}
         self._container: OutputContainer
         try:
             # Opened here first, so that what the disk refuses is said in its own words.
-            self._beside.touch()
-            self._container = av.open(f"file:{self._beside}", "w", format=format, container_options=fast_start)
+            self._beside = Beside(self._path)
         except OSError as error:
+            raise VideoError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+        try:
+            place = f"file:{self._beside.path}"
+            self._container = av.open(place, "w", format=format, container_options=fast_start)
+        except OSError as error:
+            self._beside.discard()
             raise VideoError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
         try:
             self._stream = self._add_pictures(encoding, settings)
@@ -195,8 +199,8 @@ class VideoWriter:
             self._mux(self._stream.encode(None))
             self._container.close()
             if self._overwrite and self._path.exists():
-                shutil.copymode(self._path, self._beside)
-            publish(self._beside, self._path, overwrite=self._overwrite)
+                shutil.copymode(self._path, self._beside.path)
+            publish(self._beside.path, self._path, overwrite=self._overwrite)
         except FileExistsError as error:
             raise VideoError(f"cannot write {str(self._path)!r}: the file exists already") from error
         except (av.error.FFmpegError, OSError) as error:
@@ -285,8 +289,7 @@ class VideoWriter:
     def _discard(self) -> None:
         with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()
-        with contextlib.suppress(OSError):
-            self._beside.unlink()
+        self._beside.discard()
 
 
 def check_sound(sound: str) -> None:
