@@ -2,6 +2,9 @@
 
 Each in a process of its own. ``whole`` and ``automatic`` go from array to array: the picture and its result alone are
 six bytes a pixel. ``files`` is the command, from JPEG to JPEG.
+
+    python benchmarks/memory.py          # measures, two minutes, and draws docs/pictures/memory.png
+    python benchmarks/memory.py plot     # draws anew what was measured last
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from measure import machine, write
+
+RESULTS = Path(__file__).parent / "results" / "memory.json"
+PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "memory.png"
 
 SIDES = (512, 1024, 2048, 4096, 6000, 10_000)
 
@@ -85,7 +91,34 @@ def told(size: tuple[int, int], needed_bytes: int) -> dict[str, float]:
     return {"megapixels": round(size[0] * size[1] / 1e6, 1), "told_mb": round(needed_bytes / 1e6)}
 
 
+NAMES = {"whole": "whole at once (--tile 0)", "automatic": "in tiles beyond 6 megapixels", "files": "from file to file"}
+
+
+def plot(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Memory and time against megapixels, as a picture for the docs."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "font.size": 9}
+    with pyplot.rc_context(style):
+        figure, (memory, time_taken) = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
+        for kind, name in NAMES.items():
+            megapixels = [row["megapixels"] for row in rows[kind]]
+            memory.plot(megapixels, [row["peak_mb"] / 1000 for row in rows[kind]], "o-", ms=3, label=name)
+            time_taken.plot(megapixels, [row["seconds"] for row in rows[kind]], "o-", ms=3)
+        memory.set(xlabel="megapixels", title="peak memory of the whole program, GB", ylim=0)
+        time_taken.set(xlabel="megapixels", title="seconds", ylim=0)
+        memory.legend(frameon=False)
+        figure.savefig(path, dpi=100)
+        pyplot.close(figure)
+
+
 def main() -> None:
+    if sys.argv[1:] == ["plot"]:
+        plot(json.loads(RESULTS.read_text()), PICTURE)
+        return
     if len(sys.argv) > 1:
         kind, *words = sys.argv[1:]
         if kind == "array":
@@ -98,6 +131,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         rows = measure_all(Path(scratch))
     write({"machine": machine(), **rows}, "memory")
+    plot(rows, PICTURE)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """The server under load: rate and latency with many clients, as ratios to the engine without a server.
 
-    python benchmarks/serve.py --clients 50 --seconds 120
+    python benchmarks/serve.py --clients 50 --seconds 120     # three and a half minutes
 
 Server and clients share this machine, so the server's share is a lower bound. Clients that are told to come back wait
 as long as they were told. Every picture is sent and received as JPEG, 512 pixels high and 640 wide. Engine and server
 take turns, so that the machine's mood meets both.
+
+``batching`` is why the server does not batch: as many clients as the server has places want pixels for pixels of the
+bare engine, which paints them one by one, or up to four in one go.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +30,10 @@ import numpy as np
 from measure import machine, write
 from restyle import Stylizer, gallery
 from restyle.image import encode_image, read_image, resize
+from restyle.serve.limits import Limits
 
 TURNS = 4
+BATCH = 4
 
 
 class Engine:
@@ -39,7 +45,9 @@ class Engine:
         self.file, self.pixels = file, read_image(file).pixels
         self.once(0)
         self.count, self.spent = 0, 0.0
-        self.times: dict[int, list[float]] = {1: [], 4: []}
+        self.latencies: dict[int, list[float]] = {1: [], BATCH: []}
+        self.painted = dict.fromkeys(self.latencies, 0)
+        self.painting = dict.fromkeys(self.latencies, 0.0)
 
     def once(self, _: int) -> None:
         encode_image(self.model.apply(read_image(self.file).pixels, self.style), "jpg")
@@ -51,20 +59,33 @@ class Engine:
                 list(pool.map(self.once, range(8)))
                 self.count += 8
         self.spent += time.perf_counter() - began
-        for size, found in self.times.items():
-            for _ in range(4):
-                start = time.perf_counter()
-                self.model.apply_many([self.pixels] * size, self.style)
-                found.append((time.perf_counter() - start) / size)
 
-    @property
-    def batch_ratio(self) -> float:
-        """Time of a picture in a batch of four to that of one alone; the first of each turn does not count."""
-        medians = {size: np.median([t for i, t in enumerate(found) if i % 4]) for size, found in self.times.items()}
-        return float(medians[4] / medians[1])
+    def batching_turn(self, seconds: float, clients: int) -> None:
+        """Clients who each ask again as soon as they are answered; the engine takes up to so many at a time."""
+        for most, found in self.latencies.items():
+            self.model.apply_many([self.pixels] * most, self.style)
+            began = time.perf_counter()
+            asked = deque([began] * clients)
+            while (now := time.perf_counter()) - began < seconds:
+                taken = [asked.popleft() for _ in range(min(most, clients))]
+                self.model.apply_many([self.pixels] * len(taken), self.style)
+                now = time.perf_counter()
+                found += [now - one for one in taken if one > began]  # the first ones met a queue that was growing
+                asked += [now] * len(taken)
+                self.painted[most] += len(taken)
+            self.painting[most] += now - began
+
+    def batching(self) -> dict[str, dict[str, float]]:
+        return {
+            f"{most} at a time": {
+                "pictures_per_s": round(self.painted[most] / self.painting[most], 1),
+                **percentiles(found),
+            }
+            for most, found in self.latencies.items()
+        }
 
 
-@dataclass
+@dataclass(eq=False)
 class Load:
     """What so many clients see who each ask again as soon as they are answered."""
 
@@ -104,11 +125,16 @@ class Load:
             "clients": self.clients,
             "pictures_per_s": round(rate, 1),
             "ratio_to_engine": round(rate * engine.spent / engine.count, 3),
-            "p50_ms": round(1000 * float(np.percentile(self.latencies, 50))),
-            "p95_ms": round(1000 * float(np.percentile(self.latencies, 95))),
+            **percentiles(self.latencies),
             "statuses": self.statuses,
             "memory_mb": [round(np.median(part)) for part in (self.memory[:half], self.memory[half:])],
         }
+
+
+def percentiles(seconds: list[float]) -> dict[str, int]:
+    if not seconds:  # nobody was answered in so short a time
+        return {}
+    return {f"p{share}_ms": round(1000 * float(np.percentile(seconds, share))) for share in (50, 95)}
 
 
 def resident_mb(pid: int) -> float:
@@ -118,26 +144,28 @@ def resident_mb(pid: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seconds", type=float, default=120, help="of so many clients; the others get a part of it")
     options = parser.parse_args()
     file = encode_image(resize(read_image(gallery.find("castle", kind="sample")).pixels, (512, 640)), "jpg")
-    engine, loads = Engine(file), [Load(2), Load(options.clients)]
+    engine, loads = Engine(file), {Load(2): 0.125, Load(options.clients): 1.0}
+    turn = options.seconds / TURNS
     words = [sys.executable, "-m", "restyle", "serve", "--port", "0", "--rate", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         address = re.search(r"http://\S+", process.stdout.readline())[0]
         httpx.post(f"{address}/v1/images", files={"content": file}, data={"style_id": "wave"}, timeout=60)
         for _ in range(TURNS):
-            engine.turn(options.seconds / TURNS / 2)
-            for load in loads:
-                load.turn(address, process.pid, file, options.seconds / TURNS)
+            engine.turn(0.25 * turn)
+            engine.batching_turn(0.125 * turn, Limits().queue)
+            for load, share in loads.items():
+                load.turn(address, process.pid, file, share * turn)
         process.terminate()
     document = {
         "machine": machine(),
         "processors": os.cpu_count(),
         "seconds": options.seconds,
         "engine_pictures_per_s": round(engine.count / engine.spent, 1),
-        "batch_of_4_to_single": round(engine.batch_ratio, 2),
+        "batching": engine.batching(),
         "server": [load.document(engine) for load in loads],
     }
     write(document, "serve")

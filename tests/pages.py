@@ -18,18 +18,20 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
 )
 
 
-@contextlib.contextmanager
-def chromium(folder, picture):
-    """A browser whose camera sees a picture (H, W, 3), with even sides; its film is put into the folder."""
+def launch(kind, folder, *pictures):
+    """A browser whose camera sees pictures (H, W, 3), with even sides, again and again; the folder gets their film."""
     film = folder / "camera.mjpeg"
-    film.write_bytes(encode_image(picture, "jpg") * 5)
+    film.write_bytes(b"".join(encode_image(picture, "jpg") for picture in pictures) * 5)
     words = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     words += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]  # graphics cards are rare among testers
     words.append(f"--use-file-for-fake-video-capture={film}")
-    with (
-        sync_playwright() as driver,
-        driver.chromium.launch(executable_path=CHROMIUM, args=words) as browser,
-    ):
+    return kind.launch(executable_path=CHROMIUM, args=words)
+
+
+@contextlib.contextmanager
+def chromium(folder, picture):
+    """A browser whose camera sees a picture; see ``launch``."""
+    with sync_playwright() as driver, launch(driver.chromium, folder, picture) as browser:
         yield browser
 
 
@@ -65,8 +67,8 @@ def served_pages(browser, model):
     """What opens the page of a new server; at the end the browser's console must be empty but for what was expected."""
     pages, servers = Pages(browser), contextlib.ExitStack()
 
-    def open_page(path="/", *, limits=None, allow=(), tokens=(), **options):
-        (_, port), app = servers.enter_context(serving(model, limits, tokens=tokens))
+    def open_page(path="/", *, limits=None, allow=(), tokens=(), site=None, **options):
+        (_, port), app = servers.enter_context(serving(model, limits, tokens=tokens, site=site))
         page = pages.open(f"http://localhost:{port}{path}", allow, **options)
         page.app = app
         return page

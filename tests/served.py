@@ -1,7 +1,23 @@
-"""A real server in a thread, for tests that need connections and not only requests."""
+"""Servers for tests: of requests only, and a real one in a thread for those that need connections."""
 
 import contextlib
 import threading
+import time
+
+
+@contextlib.contextmanager
+def asking(model):
+    """What starts a server with such limits and options of ``create_app``, and returns a client of it."""
+    from starlette.testclient import TestClient
+
+    from restyle.serve.app import create_app
+
+    with contextlib.ExitStack() as clients:
+
+        def start(limits=None, **options):
+            return clients.enter_context(TestClient(create_app(model, limits, **options)))
+
+        yield start
 
 
 @contextlib.contextmanager
@@ -10,11 +26,11 @@ def serving(model, limits=None, **options):
     import uvicorn
 
     from restyle.serve.app import create_app
-    from restyle.serve.server import listen
+    from restyle.serve.server import Connection, listen
 
     app = create_app(model, limits, **options)
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(uvicorn.Config(app, http=Connection, log_level="critical", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -22,3 +38,12 @@ def serving(model, limits=None, **options):
         finally:
             server.should_exit = True
             thread.join(60)
+
+
+def wait_until(condition):
+    """Give a condition time to come true."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not come to that")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,15 @@ from restyle.batch import cluster
 from restyle.errors import ImageError, MissingExtraError, UnknownNameError
 from restyle.image import read_image, write_image
 
+COUNT = 200
+
 
 @pytest.fixture
 def photos(tmp_path, photo):
-    for number in range(40):
-        (tmp_path / "photos").mkdir(exist_ok=True)
-        write_image(tmp_path / "photos" / f"{number:02}.png", np.roll(photo, number, axis=1))
+    (tmp_path / "photos").mkdir()
+    small = np.ascontiguousarray(photo[:48, :64])
+    for number in range(COUNT):
+        write_image(tmp_path / "photos" / f"{number:03}.png", np.roll(small, number, axis=1))
     (tmp_path / "photos" / "bad.png").write_bytes(b"no picture")
     return tmp_path
 
@@ -33,6 +37,18 @@ def test_without_ray_the_message_says_how_to_install_it(monkeypatch, photos, run
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError):
         cluster.write_manifest([], photos / "manifest.parquet")
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch, photos, run):
+    ray = types.ModuleType("ray")
+    ray.data = types.ModuleType("ray.data")
+    ray.init = lambda **_: (_ for _ in ()).throw(ConnectionError("nobody\nanswers"))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
+    words = ["image", photos / "photos", "--style", "wave", "-o", photos / "out", "--cluster", "10.0.0.1:6379"]
+    code, _, err = run(*words)
+    assert (code, "no Ray cluster at '10.0.0.1:6379': nobody answers" in err) == (5, True)
+    assert "Traceback" not in err
 
 
 def test_results_survive_the_way_from_a_worker():
@@ -50,25 +66,28 @@ def test_nothing_is_lost_and_nothing_twice_when_a_worker_is_killed(photos):
     words = ["photos", "--style", "wave", "--precision", "f32"]
     command = [sys.executable, "-m", "restyle", "image", *words]
     subprocess.run([*command, "-o", "alone", "-q", "--threads", "1"], cwd=photos, stderr=subprocess.DEVNULL)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "-o", "out", "--cluster", "local", "--threads", "1", "--json"],
         cwd=photos, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while process.poll() is None and len(list((photos / "out").glob("*.png"))) < 3:
-        time.sleep(0.05)
-    killed = [pid for pid in _descendants(process.pid) if b"MapWorker" in _command(pid)]
-    os.kill(killed[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
+    ) as process:  # fmt: skip
+        while process.poll() is None and len(list((photos / "out").glob("*.png"))) < 3:
+            time.sleep(0.02)
+        killed = [pid for pid in _descendants(process.pid) if b"MapWorker" in _command(pid)]
+        for pid in killed[:1]:
+            os.kill(pid, signal.SIGKILL)
+        there = len(list((photos / "out").glob("*.png")))
+        out, err = process.communicate(timeout=300)
+    assert killed and there < COUNT, err  # it was in the middle
     assert process.returncode == 3, err  # the bad picture's
     rows = json.loads(out)["pictures"]
-    assert len(rows) == 41 and sum("error" in row for row in rows) == 1
+    assert len(rows) == COUNT + 1 and sum("error" in row for row in rows) == 1
     assert "bad.png" in err and "Traceback" not in err
-    names = [f"{number:02}.png" for number in range(40)]
+    names = [f"{number:03}.png" for number in range(COUNT)]
     assert sorted(path.name for path in (photos / "out").glob("*.png")) == names
     for name in names:
         assert np.array_equal(read_image(photos / "out" / name).pixels, read_image(photos / "alone" / name).pixels)
     table = parquet.read_table(photos / "out" / "manifest.parquet").to_pylist()
-    assert len(table) == 41
+    assert len(table) == COUNT + 1
     assert {row["output"] for row in table if row["output"]} == {f"out/{name}" for name in names}
     assert {row["style"] for row in table} == {"wave"} and {row["strength"] for row in table} == {1.0}
 
@@ -82,6 +101,10 @@ def test_a_manifest_is_continued(tmp_path):
     assert {name: row["seconds"] for name, row in rows.items()} == {"a": 2.0, "b": 1.0, "c": None}
     assert rows["c"]["error"] == "broken"
     assert [path.name for path in tmp_path.iterdir()] == ["m.parquet"]
+    (tmp_path / "m.parquet").write_bytes(b"no table")
+    with pytest.raises(OSError, match="cannot write the manifest"):
+        cluster.write_manifest([first], tmp_path / "m.parquet")
+    assert (tmp_path / "m.parquet").read_bytes() == b"no table"
 
 
 def _command(pid):

@@ -1,4 +1,4 @@
-"""The page's films and its camera, in a real browser; the camera is the browser's fake one, fed with a photograph."""
+"""The page's films and its camera, in a real browser; the camera is the browser's fake one, fed with a film."""
 
 import re
 
@@ -9,8 +9,9 @@ pytest.importorskip("fastapi")
 pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import expect
 
-from pages import CHROMIUM, camera_paints, chromium, difference, eventually, served_pages, shown, small_castle
-from restyle.image import resize
+from pages import CHROMIUM, camera_paints, chromium, difference, eventually, launch, served_pages, shown, small_castle
+from restyle import gallery
+from restyle.image import read_image, resize
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium was found; set CHROMIUM to its path")
 
@@ -49,6 +50,31 @@ def test_the_camera_is_painted_and_recorded(open_page, model, castle):
     assert len(film) > 2000
     page.get_by_role("button", name="Stop the camera").click()
     expect(page.get_by_role("button", name="Start the camera")).to_be_visible()
+
+
+def test_a_camera_that_moves_is_followed(browser, tmp_path, model):
+    """The fake camera pans over a photograph: what is shown changes, and is painted all the time."""
+    wide = resize(read_image(gallery.find("castle", kind="sample")).pixels, (160, 280))
+    frames = [np.ascontiguousarray(wide[:, x : x + 192]) for x in [*range(0, 88, 4), *range(88, 0, -4)]]
+    wave = model.encode_style(gallery.find("wave"))
+    with launch(browser.browser_type, tmp_path, *frames) as another, served_pages(another, model) as open_page:
+        page = open_page()
+        page.get_by_role("tab", name="Camera").click()
+        page.get_by_role("button", name="Start the camera").click()
+        expect(page.locator("#camera-rate")).to_contain_text("fps")
+        seen = [shown(page, "#camera-canvas")]
+        unpainted = [np.ascontiguousarray(resize(frame, seen[0].shape[:2])[:, ::-1]) for frame in frames]  # mirrored
+        paintings = model.apply_many(unpainted, wave)
+
+        def moved():
+            seen.append(shown(page, "#camera-canvas"))
+            return difference(seen[-1], seen[0]) > 10
+
+        assert eventually(page, moved)
+        nearest, photograph = (
+            min(difference(seen[-1], one) for one in pictures) for pictures in (paintings, unpainted)
+        )
+        assert nearest < photograph / 2
 
 
 def test_a_camera_that_opens_after_the_user_has_gone_on_is_closed(open_page):

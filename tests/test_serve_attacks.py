@@ -20,16 +20,13 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2", reason="starlette's test client needs it")
 import httpx
-from starlette.testclient import TestClient
-from starlette.websockets import WebSocketDisconnect
 
-from restyle.image import encode_image, read_image
-from restyle.serve.app import create_app
+from restyle.image import encode_image
 from restyle.serve.engine_queue import EngineQueue
 from restyle.serve.limits import Limits
 from restyle.serve.meters import Meters
 from restyle.serve.problems import Problem
-from served import serving
+from served import asking, serving, wait_until
 
 TOKEN = "a-long-and-secret-token"
 SETTINGS = {"style_id": ["wave"], "strength": 1.0}
@@ -38,16 +35,8 @@ SETTINGS = {"style_id": ["wave"], "strength": 1.0}
 @pytest.fixture
 def start(model):
     """A test client of a server with such limits and options."""
-    clients = []
-
-    def start(limits=None, **options):
-        client = TestClient(create_app(model, limits, **options))
-        clients.append(client)
-        return client.__enter__()
-
-    yield start
-    for client in clients:
-        client.__exit__(None, None, None)
+    with asking(model) as start:
+        yield start
 
 
 @pytest.fixture
@@ -66,12 +55,15 @@ def refused(reply, status, sentence=""):
     return reply
 
 
-def wait_until(condition):
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not come to that")
+def test_no_page_takes_a_file_from_the_client(start):
+    client = start()
+    hidden = [route for route in client.app.routes if not getattr(route, "include_in_schema", True)]
+    assert {"/", "/docs"} <= {route.path for route in hidden}
+    for route in hidden:  # the OpenAPI document does not show them: nobody would see that they take something
+        assert not getattr(route, "dependant", None) or not route.dependant.query_params
+    for page in ("/", "/docs"):
+        for field in ("name", "file", "path"):
+            assert client.get(page, params={field: __file__}).content == client.get(page).content
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
@@ -251,16 +243,68 @@ HEAD = b"POST /v1/images HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-dat
 
 
 def test_a_slow_body_is_not_waited_for(served, content):
-    address = served(Limits(body_s=0.3, queue=1))
+    address = served(Limits(body_s=1.5, queue=1))
     began = time.monotonic()
     answer = say(address, HEAD + b"Content-Length: 10000\r\n\r\n", b"--b\r\n")
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"did not arrive" in answer
     assert time.monotonic() - began < 20
     reply = httpx.post(
-        f"http://{address[0]}:{address[1]}/v1/images", files={"content": content}, data={"style_id": "wave"}
+        f"http://{address[0]}:{address[1]}/v1/images", files={"content": content}, data={"style_id": "wave"}, timeout=60
     )
     assert reply.status_code == 200  # the place is free again
+
+
+def test_a_slow_head_is_not_waited_for(served, monkeypatch):
+    monkeypatch.setattr("restyle.serve.server.HEADERS_S", 1.0)
+    address = served(Limits())
+    for before in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):  # the first request, and a later one
+        with socket.create_connection(address, timeout=60) as client:
+            client.sendall(before)
+            assert not before or client.recv(10_000).startswith(b"HTTP/1.1 200")
+            with contextlib.suppress(ConnectionError):  # a byte now and then, until the server has had enough
+                for letter in b"GET /healthz HTTP/1.1\r\nX: " + b"y" * 100:
+                    client.sendall(bytes([letter]))
+                    time.sleep(0.1)
+                    with contextlib.suppress(TimeoutError):
+                        client.settimeout(0.01)
+                        if client.recv(100) == b"":
+                            break
+                else:
+                    raise AssertionError("the server waits for ever")
+
+
+def test_a_slow_answer_and_a_web_socket_are_not_cut_off(served, monkeypatch, content, model):
+    from websockets.sync.client import connect
+
+    def slow(*words, **options):
+        time.sleep(2)
+        return apply(*words, **options)
+
+    apply = type(model).apply
+    monkeypatch.setattr(type(model), "apply", slow)
+    monkeypatch.setattr("restyle.serve.server.HEADERS_S", 1.0)
+    host, port = served(Limits())
+    with connect(f"ws://{host}:{port}/v1/live") as live:
+        form = {"files": {"content": content}, "data": {"style_id": "wave"}}
+        assert httpx.post(f"http://{host}:{port}/v1/images", **form, timeout=60).status_code == 200
+        live.send(json.dumps(SETTINGS))
+        assert json.loads(live.recv(60)) == {"type": "settings", "ok": True}
+
+
+def test_a_client_that_does_not_take_its_answer_is_given_up(served, content, monkeypatch):
+    answer = np.random.default_rng(0).bytes(20_000_000)  # more than the system's own buffers hold
+    monkeypatch.setattr("restyle.serve.pictures.encode_image", lambda *_, **__: answer)
+    host, port = served(Limits(queue=1, reply_s=3.0))
+    url, form = f"http://{host}:{port}", {"files": {"content": content}, "data": {"style_id": "wave"}}
+    request = httpx.Request("POST", f"{url}/v1/images", **form)
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with socket.create_connection((host, port), timeout=60) as client:
+        client.sendall(f"POST /v1/images HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        assert client.recv(12) == b"HTTP/1.1 200"
+        wait_until(lambda: "restyle_places_taken 0.0" in httpx.get(f"{url}/metrics").text)
+        assert len(b"".join(iter(lambda: client.recv(2**20), b""))) < len(answer)  # the rest is not held for it
+    assert httpx.post(f"{url}/v1/images", **form, timeout=60).content == answer  # who takes it gets it whole
 
 
 def test_200_megabytes_are_refused_before_they_are_sent(served):
@@ -284,7 +328,7 @@ def test_a_client_that_leaves_frees_its_place(served, content):
             connection.sendall(HEAD + b"Content-Length: 10000\r\n\r\n--b\r\n")
     url = f"http://{address[0]}:{address[1]}/v1/images"
     for _ in range(100):  # the leaving is noticed a little later
-        reply = httpx.post(url, files={"content": content}, data={"style_id": "wave"})
+        reply = httpx.post(url, files={"content": content}, data={"style_id": "wave"}, timeout=60)
         if reply.status_code != 503:
             break
         time.sleep(0.05)
@@ -305,10 +349,18 @@ def process(tmp_path):
             process.kill()
 
 
+def test_many_ctrl_c_end_it_as_one_does(process):
+    process, _ = process
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert process.wait(60) == 130
+    assert "Traceback" not in process.stderr.read()
+
+
 def test_a_signal_lets_running_work_finish_and_nothing_stays_on_the_disk(process, photo, tmp_path):
     process, address = process
-    large = encode_image(np.tile(photo, (12, 12, 1)), "png")  # 1.8 million pixels, and 2 MB of request
-    own = encode_image(np.tile(photo, (8, 8, 1)), "bmp")
+    large = own = encode_image(np.tile(photo, (8, 8, 1)), "bmp")  # over a megabyte: more than starlette keeps in memory
     replies = []
 
     def ask():
@@ -324,132 +376,3 @@ def test_a_signal_lets_running_work_finish_and_nothing_stays_on_the_disk(process
     assert process.wait(60) in (0, -signal.SIGTERM)
     assert process.stderr.read() == ""
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-# --- live -------------------------------------------------------------------------------------------------------------
-
-
-def frame(number, file):
-    return struct.pack(">I", number) + file
-
-
-def test_live_frames_are_painted(start, photo, model, wave):
-    with start().websocket_connect("/v1/live") as socket:
-        socket.send_json(SETTINGS)
-        assert socket.receive_json() == {"type": "settings", "ok": True}
-        for number in (1, 2**32 - 1):
-            socket.send_bytes(frame(number, encode_image(photo, "png")))
-            reply = socket.receive_bytes()
-            assert struct.unpack(">I", reply[:4]) == (number,)
-            painted = read_image(reply[4:]).pixels.astype(int)
-            assert np.abs(painted - model.apply(photo, wave)).mean() < 6  # it came as JPEG
-        socket.send_json({**SETTINGS, "strength": 0})
-        socket.receive_json()
-        socket.send_bytes(frame(3, encode_image(photo, "png")))
-        assert np.abs(read_image(socket.receive_bytes()[4:]).pixels.astype(int) - photo).mean() < 6
-
-
-def test_live_colours_do_not_jump_with_the_light(start, photo, model, wave):
-    darker = (photo * 0.6).astype(np.uint8)
-    first, last = (model.paint(picture[None], wave)[1][0] for picture in (photo, darker))
-    expected = model.paint(darker[None], wave, statistics=np.float32(0.8) * first + np.float32(0.2) * last)[0][0]
-    paintings = []
-    with start().websocket_connect("/v1/live") as socket:
-        socket.send_json(SETTINGS)
-        socket.receive_json()
-        for picture in (photo, darker, *[darker] * 30):
-            socket.send_bytes(frame(1, encode_image(picture, "png")))
-            paintings.append(read_image(socket.receive_bytes()[4:]).pixels.astype(int))
-    by_itself = model.apply(darker, wave)
-    assert np.abs(paintings[2] - expected).mean() < 6  # it came as JPEG
-    assert np.abs(paintings[2] - by_itself).mean() > 2 * np.abs(paintings[2] - expected).mean()
-    assert np.abs(paintings[-1] - by_itself).mean() < 6  # in the end it has followed
-
-
-def test_the_newest_frame_wins(start, photo, model, monkeypatch):
-    paint, began, go_on = type(model).paint, threading.Event(), threading.Event()
-
-    def slow(*args, **options):
-        began.set()
-        assert go_on.wait(30)
-        return paint(*args, **options)
-
-    client = start()
-    with client.websocket_connect("/v1/live") as socket:
-        socket.send_json(SETTINGS)
-        socket.receive_json()
-        monkeypatch.setattr(type(model), "paint", slow)
-        file = encode_image(photo, "png")
-        socket.send_bytes(frame(1, file))
-        assert began.wait(30)
-        for number in range(2, 9):
-            socket.send_bytes(frame(number, file))
-        socket.send_json(SETTINGS)  # answered after the frames before it have been taken
-        assert socket.receive_json()["ok"]
-        go_on.set()
-        assert [struct.unpack(">I", socket.receive_bytes()[:4])[0] for _ in range(2)] == [1, 8]
-
-
-def test_a_bad_message_gets_a_sentence_and_the_session_goes_on(start, content):
-    with start().websocket_connect("/v1/live") as socket:
-        socket.send_bytes(frame(1, content))
-        refusal = socket.receive_json()
-        assert ("settings before frames" in refusal["detail"], refusal["about"]) == (True, "frame")
-        for text, status in (
-            ("nonsense", 422),
-            ("[" * 20_000, 413),
-            (json.dumps({"style_id": []}), 422),
-            (json.dumps({"style_id": ["wav"]}), 404),
-            (json.dumps({**SETTINGS, "strength": 3}), 422),
-            (json.dumps({**SETTINGS, "unknown": 3}), 422),
-            (json.dumps({**SETTINGS, "keep_colors": "hue"}), 422),
-        ):
-            socket.send_text(text)
-            assert socket.receive_json()["status"] == status
-        socket.send_json(SETTINGS)
-        assert socket.receive_json()["ok"]
-        for file, status in ((b"", 415), (b"abc", 415), (png_header(2000, 2000), 413), (content[:100], 415)):
-            socket.send_bytes(frame(2, file))
-            assert socket.receive_json()["status"] == status
-        socket.send_bytes(frame(3, content))
-        assert socket.receive_bytes()[:4] == struct.pack(">I", 3)
-
-
-def test_live_is_closed_to_other_sites_and_without_a_token(start, content):
-    client = start(tokens=[TOKEN])
-    with (
-        pytest.raises(WebSocketDisconnect),
-        client.websocket_connect("/v1/live", headers={"Origin": "https://evil.example"}),
-    ):
-        pass
-    for settings in (SETTINGS, {**SETTINGS, "token": "wrong"}):
-        with client.websocket_connect("/v1/live") as socket:
-            socket.send_json(settings)
-            with pytest.raises(WebSocketDisconnect) as closed:
-                socket.receive_json()
-            assert closed.value.code == 1008
-    for message in ({"text": "{}"}, {"text": "x" * 20_000}, {"bytes": frame(1, content)}):  # nor may it hold a place
-        with client.websocket_connect("/v1/live") as socket:
-            socket.send({"type": "websocket.receive", **message})
-            with pytest.raises(WebSocketDisconnect) as closed:
-                socket.receive_json()
-            assert closed.value.code == 1008
-    with client.websocket_connect("/v1/live") as socket:
-        socket.send_json({**SETTINGS, "token": TOKEN})
-        assert socket.receive_json()["ok"]
-
-
-def test_live_places_sizes_and_silence_are_bounded(start):
-    client = start(Limits(live=1, live_bytes=1000, live_idle_s=0.3))
-    with client.websocket_connect("/v1/live") as socket:
-        with pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/live"):
-            pass
-        socket.send_bytes(bytes(1001))
-        with pytest.raises(WebSocketDisconnect) as closed:
-            socket.receive_json()
-        assert closed.value.code == 1009
-    with client.websocket_connect("/v1/live") as socket:
-        with pytest.raises(WebSocketDisconnect) as closed:
-            socket.receive_json()
-        assert closed.value.code == 1001
-    assert "restyle_live_sessions 0.0" in client.get("/metrics").text

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import expect
 
-from pages import CHROMIUM, Pages, camera_paints, chromium, difference, painted, small_castle
+from pages import CHROMIUM, Pages, camera_paints, chromium, difference, painted, served_pages, small_castle
 from registry import publish
 from restyle import gallery
 from restyle.cache import cache_folder
@@ -283,6 +283,32 @@ def test_webgpu_paints_the_same(open_page, tmp_path, castle, model):
     write_image(tmp_path / "photo.png", small)
     page.set_input_files("#photo-file", tmp_path / "photo.png")
     assert difference(painted(page), model.apply(small, model.encode_style(gallery.find("wave")))) < 0.1
+
+
+def test_a_server_offers_to_paint_in_the_browser_too(browser, site, tmp_path, castle, model):
+    pytest.importorskip("fastapi")
+    write_image(tmp_path / "photo.png", castle)
+    expected = model.apply(castle, model.encode_style(gallery.find("wave")))
+    with served_pages(browser, model) as open_page:
+        expect(open_page().locator(".choice")).to_be_hidden()  # there is none without the files
+        page = open_page(site=site)
+        expect(page.locator("#engine")).to_contain_text("on this server")
+        page.get_by_role("link", name="Paint in this browser instead").click()
+        # The server's own policy holds, and allows what WebAssembly and its threads need.
+        expect(page.locator("#engine")).to_contain_text(re.compile(r"WASM, \d threads\): [\d.]+ pictures a second"))
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.set_input_files("#photo-file", tmp_path / "photo.png")
+        assert difference(painted(page), expected) < 0.1
+        assert [address for address in asked if "/v1/" in address] == []
+        page.get_by_role("link", name="Paint on the server instead").click()
+        expect(page.locator("#engine")).to_contain_text("on this server")
+
+
+def test_the_server_takes_only_what_static_has_written(run, tmp_path):
+    (tmp_path / "index.html").write_text("mine")
+    code, _, err = run("serve", "--site", tmp_path)
+    assert (code, "--static" in err) == (2, True)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -19,11 +19,10 @@ pytest.importorskip("httpx2", reason="starlette's test client needs it")
 pytest.importorskip("av")
 pytest.importorskip("cv2")
 import av
-from starlette.testclient import TestClient
 
-from restyle.serve.app import create_app
 from restyle.serve.jobs import JobRunner
 from restyle.serve.limits import Limits
+from served import asking
 
 
 def make_film(photo, frames=6, format="mp4", **options):
@@ -53,15 +52,8 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.fixture
 def start(model, temporary):
-    clients = []
-
-    def start(limits=None):
-        clients.append(TestClient(create_app(model, limits)))
-        return clients[-1].__enter__()
-
-    yield start
-    for client in clients:
-        client.__exit__(None, None, None)
+    with asking(model) as start:
+        yield start
     assert list(temporary.iterdir()) == []
 
 

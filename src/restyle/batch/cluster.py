@@ -18,7 +18,7 @@ import numpy as np
 from restyle import errors
 from restyle.batch.pipeline import Job, Result, run
 from restyle.controls.masks import MaskFile
-from restyle.errors import MissingExtraError, RestyleError
+from restyle.errors import DeviceError, MissingExtraError, RestyleError
 from restyle.image import read_size
 from restyle.stylizer import Stylizer
 
@@ -57,7 +57,7 @@ def run_on_cluster(
 
     Raises:
         MissingExtraError: Ray is not installed.
-        RestyleError: there is no cluster at this address.
+        DeviceError: there is no cluster at this address.
         ValueError: workers below 1, or an output that is no file.
     """
     if workers is not None and workers < 1:
@@ -153,7 +153,7 @@ def _start_ray(address: str) -> Any:
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True, **own)
     except Exception as error:  # Ray raises several kinds
-        raise RestyleError(f"there is no Ray cluster at {address!r}: {' '.join(str(error).split())[:200]}") from error
+        raise DeviceError(f"there is no Ray cluster at {address!r}: {' '.join(str(error).split())[:200]}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
@@ -170,7 +170,7 @@ def write_manifest(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        RestyleError: the file cannot be written, or what is there is no manifest.
+        OSError: the file cannot be written, or what is there is no manifest.
     """
     try:
         import pyarrow
@@ -187,4 +187,4 @@ def write_manifest(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         parquet.write_table(pyarrow.Table.from_pylist(table), beside)
         os.replace(beside, path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise RestyleError(f"cannot write the manifest {str(path)!r}: {error}") from error
+        raise OSError(f"cannot write the manifest {str(path)!r}: {error}") from error

@@ -54,6 +54,9 @@ def train(
     batch: Batch = 4,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches added up for one step.")] = 1,
     side: Side = 192,
+    content_noise: Annotated[
+        float, typer.Option(help="Noise, up to this deviation of 0..1, that the network sees and the losses do not.")
+    ] = 0.0,
     loss: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,8 +99,8 @@ def train(
         price,
         content=content, style=style, loss_weights=loss_weights, output=output, network=network, variant=variant,
         start=start, steps=steps, max_minutes=max_minutes, batch=batch, accumulate=accumulate, side=side,
-        pairings=min(3, batch), losses=loss or [], layers=layers, relative_to=relative_to, power=power,
-        optimiser=optimiser, rate=rate, schedule=schedule, exclude_style=tuple(exclude_style or ()),
+        pairings=min(3, batch), content_noise=content_noise, losses=loss or [], layers=layers, relative_to=relative_to,
+        power=power, optimiser=optimiser, rate=rate, schedule=schedule, exclude_style=tuple(exclude_style or ()),
         validation_content=validation_content, validation_style=validation_style, seed=seed, threads=threads,
         device=device, workers=workers, compile=compile_losses,
     )  # fmt: skip

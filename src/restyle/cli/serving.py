@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from restyle.cli.options import Device, Model, Quiet
+from restyle.cli.signals import only_one_ctrl_c
 from restyle.errors import MissingExtraError
 
 STATIC = "Without a server"
@@ -66,6 +67,14 @@ def serve(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files in DIR.", rich_help_panel=STATIC)
     ] = False,
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="What --static wrote: the server's page then offers to paint in the browser, too.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Serve the web page and the HTTP API, or write the page as files."""
@@ -74,6 +83,8 @@ def serve(
         return
     if onnxruntime_web is not None or overwrite:
         raise ValueError("--onnxruntime-web and --overwrite go with --static")
+    if site is not None and not all((site / name).is_file() for name in ("index.html", "model/card.json")):
+        raise ValueError(f"--site must be a folder that restyle serve --static has written, got {str(site)!r}")
     try:
         from restyle.serve.app import create_app
         from restyle.serve.limits import Limits, read_tokens
@@ -89,13 +100,14 @@ def serve(
     local = host in LOOPBACK
     hosts = [*(LOOPBACK if local else ()), *(allow_host or ())]
     listening = listen(host, port)
-    with listening:
+    with only_one_ctrl_c(), listening:
         app = create_app(
             Stylizer.load(model, device=device, threads=threads),
             limits,
             tokens=tokens,
             hosts=hosts if local or allow_host else (),
             origins=allow_origin or (),
+            site=site,
         )
         if not quiet:
             shown = f"[{host}]" if ":" in host else host

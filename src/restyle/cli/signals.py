@@ -22,3 +22,25 @@ def stopping_like_ctrl_c() -> Iterator[None]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def only_one_ctrl_c() -> Iterator[None]:
+    """Ignore all Ctrl-C after the first, so that the way out is not interrupted, too."""
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as in a shell's background
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        if not stopped:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import FileResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from restyle.serve import about, live, pictures, problems, videos
@@ -20,10 +20,21 @@ from restyle.serve.jobs import JobRunner
 from restyle.serve.limits import Limits, Tokens
 from restyle.serve.meters import Meters
 from restyle.serve.shared import Shared
+from restyle.serve.static_site import POLICY
 from restyle.serve.styles import StyleStore
 from restyle.stylizer import Stylizer
 
 STATIC = Path(__file__).parent / "static"
+
+FRESH = {"Cache-Control": "no-cache"}
+"""A browser asks each time whether a file has changed."""
+
+SITE_HEADERS = {
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    **FRESH,
+}
+"""Of the page that paints by itself: WebAssembly is allowed, and may use several threads."""
 
 
 def create_app(
@@ -33,6 +44,7 @@ def create_app(
     tokens: Iterable[str] = (),
     hosts: Collection[str] = (),
     origins: Collection[str] = (),
+    site: Path | None = None,
 ) -> FastAPI:
     """Make the server's application, for uvicorn or any other ASGI server.
 
@@ -42,6 +54,7 @@ def create_app(
         tokens: Secrets, one of which every request to ``/v1`` and ``/metrics`` must carry; none = open to all.
         hosts: Names under which the server may be addressed; none = any.
         origins: Origins beside its own whose pages may use the server (CORS), such as ``https://example.org``.
+        site: Folder from ``write_site``; with it, the page offers to paint in the browser, too.
 
     Returns:
         The application. It holds its state in memory: run it in one process.
@@ -83,24 +96,41 @@ def create_app(
     problems.install(app)
     for room in (about, pictures, videos, live):
         app.include_router(room.router)
-    _add_page(app)
+    _add_page(app, site)
     return app
 
 
-def _add_page(app: FastAPI) -> None:
-    for address, name in (("/", "index.html"), ("/docs", "docs.html")):
+def _add_page(app: FastAPI, site: Path | None) -> None:
+    pages = [("/", STATIC / "index.html", FRESH), ("/docs", STATIC / "docs.html", FRESH)]
+    if site is not None:
+        pages.append(("/browser/", site / "index.html", SITE_HEADERS))
+    for address, file, headers in pages:
+        route = _page(file, headers, choice=site is not None)
+        app.add_api_route(address, route, methods=["GET", "HEAD"], include_in_schema=False)
+    app.mount("/static", _Static(FRESH, directory=STATIC))
+    if site is not None:
+        app.mount("/browser", _Static(SITE_HEADERS, directory=site))
 
-        def page(name: str = name) -> Response:
-            return FileResponse(STATIC / name, headers={"Cache-Control": "no-cache"})
 
-        app.add_api_route(address, page, methods=["GET", "HEAD"], include_in_schema=False)
-    app.mount("/static", _Static(directory=STATIC))
+def _page(file: Path, headers: Mapping[str, str], *, choice: bool) -> Callable[[], Response]:
+    """A route without arguments: of any that it had, FastAPI would make a field of the query, for clients to fill."""
+
+    def page() -> Response:
+        text = file.read_text(encoding="utf-8")
+        # Marked so, a page shows its link to the other way of painting.
+        return HTMLResponse(text.replace("<html ", "<html data-choice ", 1) if choice else text, headers=dict(headers))
+
+    return page
 
 
 class _Static(StaticFiles):
-    """The page's files; a browser asks each time whether they have changed."""
+    """The page's files, with headers."""
+
+    def __init__(self, headers: Mapping[str, str], *, directory: Path) -> None:
+        super().__init__(directory=directory)
+        self._headers = headers
 
     def file_response(self, *args: object, **options: object) -> Response:
         response = super().file_response(*args, **options)  # type: ignore[arg-type]
-        response.headers["Cache-Control"] = "no-cache"
+        response.headers.update(self._headers)
         return response

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LONGEST_GOODBYE_S = 30
 """After a signal to stop, work that has begun may go on for so long."""
+
+HEADERS_S = 20.0
+"""A client has so long for the head of a request; who sends a byte now and then must not hold a connection for ever."""
 
 LARGEST_MESSAGE = 4_000_000
 """Of a web socket, in bytes; the live session's own limit is smaller and says so."""
@@ -38,6 +43,7 @@ def run(app: FastAPI, listening: socket.socket, *, proxies: list[str]) -> None:
     """
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -47,6 +53,44 @@ def run(app: FastAPI, listening: socket.socket, *, proxies: list[str]) -> None:
         timeout_graceful_shutdown=LONGEST_GOODBYE_S,
     )
     _Server(config, on_signal=app.state.shared.jobs.cancel_all).run(sockets=[listening])
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, closed if the head of a request does not arrive in ``HEADERS_S``.
+
+    uvicorn has no such limit (0.54): its own times begin with the first reply.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request has come."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left."""
+        super().connection_lost(exc)
+        if self._deadline:
+            self._deadline.cancel()
+
+    def _watch(self) -> None:
+        """Have a deadline while a head is awaited: before the first request, and once a part of the next is there."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self._deadline:
+                self._deadline.cancel()
+            self._deadline = None
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEADERS_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.transport.get_protocol() is self:  # else it has become a web socket
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
