@@ -353,9 +353,12 @@ def test_a_missing_extra_says_how_to_install_it(run, clip, tmp_path, monkeypatch
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_ends_it_at_once_and_leaves_nothing(tmp_path, name):
+    # Under nohup, or in the background of a shell, one would be ignored, and stay so.
+    before = signal.signal(signal.Signals[name], signal.SIG_DFL)
     write_clip(tmp_path / "in.mp4", panned(2) * 300)
     command = [sys.executable, "-m", "restyle", "video", "in.mp4", "--style", "wave", "-o", "out.mp4"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.Signals[name], before)
         until = time.monotonic() + 60
         while not list(Path(tmp_path).glob(".restyle-*")) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
