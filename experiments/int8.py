@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+import held_out
 import record
-from quality_time import FIGURES, small_pairs
+from held_out import FIGURES, small_pairs
 from restyle import Stylizer, gallery
 from restyle.errors import RestyleError
 from restyle.export.network import read_network
@@ -82,10 +83,7 @@ def measure(given: Any, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = record.arguments(__doc__, "int8")
-    parser.add_argument("pairs", type=Path)
-    parser.add_argument("--content", type=Path, required=True)
-    parser.add_argument("--style", type=Path, required=True)
-    parser.add_argument("--judge-weights", type=Path, required=True, help="AlexNet with LPIPS' linear layers")
+    held_out.add_arguments(parser)
     parser.add_argument("--model", default="fast", help="a fast model's name or folder")
     parser.add_argument("--first", type=int, default=20, help="how many pairs")
     parser.add_argument("--size", type=int, default=512, help="their short side")

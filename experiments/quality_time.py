@@ -18,27 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 
+import held_out
 import record
+from held_out import FIGURES, small_pairs
 from restyle import Stylizer
 from restyle.errors import RestyleError
-from restyle.image import fit_short_side, resize
-from restyle.learn.evaluate import Judges, Pair, read_pairs
+from restyle.image import resize
+from restyle.learn.evaluate import Judges, Pair
 from restyle.learn.gatys import GatysSettings, PictureLoss, StyleTarget, build_judge, optimize
 
-FIGURES = ("style_vgg", "style_alex", "gram_vgg", "content_vgg", "lpips_alex", "colour")
 LOOKS = (10, 25, 50, 100, 200, 400)  # steps at which an optimised picture is judged
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # those that feed-forward models are trained on
 
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-def small_pairs(path: Path, content: Path, style: Path, count: int, size: int) -> list[Pair]:
-    """The first pairs, with this short side."""
-    return [
-        Pair(pair.name, *(resize(one, fit_short_side(one.shape[:2], size)) for one in (pair.content, pair.style)))
-        for _, pair in zip(range(count), read_pairs(path, content, style), strict=False)
-    ]
 
 
 def optimised(
@@ -233,10 +226,7 @@ def draw(figure: Any, document: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = record.arguments(__doc__, "quality_time")
-    parser.add_argument("pairs", type=Path)
-    parser.add_argument("--content", type=Path, required=True)
-    parser.add_argument("--style", type=Path, required=True)
-    parser.add_argument("--judge-weights", type=Path, required=True, help="AlexNet with LPIPS' linear layers")
+    held_out.add_arguments(parser)
     parser.add_argument("--model", nargs="+", default=["fast"], help="models; the first begins the second run")
     parser.add_argument("--first", type=int, default=6, help="how many pairs")
     parser.add_argument("--size", type=int, default=256)

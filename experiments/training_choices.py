@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+import held_out
 import record
-from quality_time import FIGURES, small_pairs
+from held_out import FIGURES, small_pairs
 from restyle import gallery
 from restyle.errors import RestyleError
 from restyle.image import resize, write_image
@@ -281,11 +282,8 @@ def draw(figure: Any, question: Question, document: dict[str, Any], columns: lis
 def main() -> None:
     parser = record.arguments(__doc__, "training_choices")
     parser.add_argument("question", choices=QUESTIONS)
-    parser.add_argument("pairs", type=Path, help="as for restyle evaluate: not trained on")
-    parser.add_argument("--content", type=Path, required=True, help="photographs of the pairs")
-    parser.add_argument("--style", type=Path, required=True, help="artworks of the pairs")
+    held_out.add_arguments(parser)
     parser.add_argument("--train", nargs=2, type=Path, required=True, help="folders of photographs and of artworks")
-    parser.add_argument("--judge-weights", type=Path, required=True, help="AlexNet with LPIPS' linear layers")
     parser.add_argument("--only", nargs="+", help="these variants alone")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=4)

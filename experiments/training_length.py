@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+import held_out
 import record
-from quality_time import FIGURES, small_pairs
+from held_out import FIGURES, small_pairs
 from restyle.errors import RestyleError
 from restyle.learn.evaluate import Judges
 from restyle.learn.settings import TrainSettings
@@ -59,10 +60,7 @@ def draw(figure: Any, rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = record.arguments(__doc__, "training_length")
-    parser.add_argument("pairs", type=Path, help="as for restyle evaluate: not trained on")
-    parser.add_argument("--content", type=Path, required=True)
-    parser.add_argument("--style", type=Path, required=True)
-    parser.add_argument("--judge-weights", type=Path, required=True, help="AlexNet with LPIPS' linear layers")
+    held_out.add_arguments(parser)
     parser.add_argument("--checkpoint", nargs="+", type=Path, default=[])
     parser.add_argument("--start", type=Path, help="the checkpoint that their run began with: step 0")
     parser.add_argument("--train", nargs=2, type=Path, help="folders of photographs and of artworks")

@@ -13,7 +13,7 @@ import pytest
 from restyle import gallery
 from restyle.cli import main
 from restyle.controls.people import person_model
-from restyle.image import read_image, resize
+from restyle.image import encode_image, read_image, resize
 from restyle.stylizer import Style, Stylizer
 
 # Machines are shared and slow at times: a law is not broken by taking long. Nothing is left behind on the disk.
@@ -100,3 +100,43 @@ def _encode(model: Stylizer, name: str, tmp_path_factory) -> Style:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESTYLE_CACHE", str(tmp_path_factory.mktemp("cache")))
         return model.encode_style(Path(gallery.find(name)))
+
+
+@pytest.fixture
+def content(photo):
+    """A photograph's file."""
+    return encode_image(photo, "png")
+
+
+@pytest.fixture
+def start(model):
+    """A test client of a server with such limits and options; for tests that need the extra ``serve`` anyway."""
+    from served import asking
+
+    with asking(model) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def castle():
+    from pages import small_castle
+
+    return small_castle()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, castle):
+    """Chromium, a film of the castle as its camera."""
+    from pages import chromium
+
+    with chromium(tmp_path_factory.mktemp("camera"), resize(castle, (256, 384))) as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser, model):
+    """Opens the page of a server with such limits and options."""
+    from pages import served_pages
+
+    with served_pages(browser, model) as open_page:
+        yield open_page

@@ -11,30 +11,13 @@ pytest.importorskip("axe_playwright_python")
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from pages import CHROMIUM, chromium, difference, eventually, painted, served_pages, shown, small_castle
+from pages import CHROMIUM, difference, eventually, painted, shown
 from restyle import gallery
 from restyle.image import read_image, resize, write_image
 from restyle.serve.limits import Limits
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium was found; set CHROMIUM to its path")
 TOKEN = "a-long-and-secret-token"
-
-
-@pytest.fixture(scope="module")
-def castle():
-    return small_castle()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory, castle):
-    with chromium(tmp_path_factory.mktemp("camera"), resize(castle, (256, 384))) as browser:
-        yield browser
-
-
-@pytest.fixture
-def open_page(browser, model):
-    with served_pages(browser, model) as open_page:
-        yield open_page
 
 
 @pytest.fixture

@@ -9,28 +9,11 @@ pytest.importorskip("fastapi")
 pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import expect
 
-from pages import CHROMIUM, camera_paints, chromium, difference, eventually, launch, served_pages, shown, small_castle
+from pages import CHROMIUM, camera_paints, difference, eventually, launch, served_pages, shown
 from restyle import gallery
 from restyle.image import read_image, resize
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium was found; set CHROMIUM to its path")
-
-
-@pytest.fixture(scope="module")
-def castle():
-    return small_castle()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory, castle):
-    with chromium(tmp_path_factory.mktemp("camera"), resize(castle, (256, 384))) as browser:
-        yield browser
-
-
-@pytest.fixture
-def open_page(browser, model):
-    with served_pages(browser, model) as open_page:
-        yield open_page
 
 
 def test_the_camera_is_painted_and_recorded(open_page, model, castle):

@@ -32,11 +32,6 @@ def client(model):
         yield client
 
 
-@pytest.fixture
-def content(photo):
-    return encode_image(photo, "png")
-
-
 def problem(reply, status):
     """The document of a refusal, after a look at its form."""
     assert reply.status_code == status, reply.text

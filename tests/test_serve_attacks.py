@@ -26,22 +26,10 @@ from restyle.serve.engine_queue import EngineQueue
 from restyle.serve.limits import Limits
 from restyle.serve.meters import Meters
 from restyle.serve.problems import Problem
-from served import asking, serving, wait_until
+from served import serving, wait_until
 
 TOKEN = "a-long-and-secret-token"
 SETTINGS = {"style_id": ["wave"], "strength": 1.0}
-
-
-@pytest.fixture
-def start(model):
-    """A test client of a server with such limits and options."""
-    with asking(model) as start:
-        yield start
-
-
-@pytest.fixture
-def content(photo):
-    return encode_image(photo, "png")
 
 
 def post(client, content, headers=None, **fields):
@@ -349,8 +337,11 @@ def process(tmp_path):
             process.kill()
 
 
-def test_many_ctrl_c_end_it_as_one_does(process):
-    process, _ = process
+@pytest.mark.parametrize("begun", [False, True])
+def test_many_ctrl_c_end_it_as_one_does(process, begun):
+    process, address = process
+    if begun:
+        httpx.get(f"{address}/healthz", timeout=60)
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)

@@ -13,22 +13,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from restyle.image import encode_image, read_image
 from restyle.serve.limits import Limits
-from served import asking
 
 TOKEN = "a-long-and-secret-token"
 SETTINGS = {"style_id": ["wave"], "strength": 1.0}
-
-
-@pytest.fixture
-def start(model):
-    """A test client of a server with such limits and options."""
-    with asking(model) as start:
-        yield start
-
-
-@pytest.fixture
-def content(photo):
-    return encode_image(photo, "png")
 
 
 def frame(number, file):

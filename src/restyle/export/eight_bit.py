@@ -27,7 +27,8 @@ def to_int8(path: Path, inputs: Iterable[Mapping[str, NDArray[Any]]]) -> None:
     """
     names = [node.name for node in onnx.load(path).graph.node if node.op_type in CONVOLUTIONS]
     beside = path.with_name(f"{path.name}.part")
-    logging.disable(logging.WARNING)  # it advises a preparation that fixed sizes and other names would come of
+    root = logging.getLogger()
+    root.addFilter(_advice)
     try:
         quantize_static(
             path, beside, _Inputs(inputs), quant_format=QuantFormat.QDQ, per_channel=True,
@@ -35,8 +36,13 @@ def to_int8(path: Path, inputs: Iterable[Mapping[str, NDArray[Any]]]) -> None:
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         )  # fmt: skip
     finally:
-        logging.disable(logging.NOTSET)
+        root.removeFilter(_advice)
     os.replace(beside, path)
+
+
+def _advice(message: logging.LogRecord) -> bool:
+    """Keep the quantiser's advice to itself: fixed sizes and other names would come of the preparation it wants."""
+    return "pre-processing" not in message.getMessage()
 
 
 class _Inputs(CalibrationDataReader):  # type: ignore[misc]
