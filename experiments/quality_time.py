@@ -130,12 +130,15 @@ def measure(pairs: list[Pair], given: Any) -> tuple[dict[str, Any], list[list[tu
     models = painters(given.model, given.threads)
     document = begun(given)
     rows, sheet = document["pairs"], []
-    done = {row["pair"] for row in rows}
+    done = {row["pair"]: row for row in rows}
     for pair in pairs:
-        if pair.name in done:
-            continue
         loss = PictureLoss(pair.content, [StyleTarget(pair.style)], settings, judge)
         fed = {name: painted(pair, paint, loss, judges) for name, paint in models.items()}
+        if pair.name in done:
+            done[pair.name]["feed_forward"] = {
+                name: {key: value for key, value in one.items() if key != "picture"} for name, one in fed.items()
+            }
+            continue
         fast = fed[Path(given.model[0]).name]
         content = optimised(pair, pair.content, settings, judge, judges)
         goal = min(row["loss"] for row in content["curve"])
@@ -232,7 +235,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--style-weight", type=float, default=20.0)
-    parser.add_argument("--resume", action="store_true", help="leave out the pairs that the output folder holds")
+    parser.add_argument("--resume", action="store_true", help="keep the optimised runs that the output folder holds")
     parser.add_argument("--pictures", type=Path, help="also write a sheet of the pictures to this file")
     given = parser.parse_args()
     try:

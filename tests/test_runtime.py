@@ -90,14 +90,22 @@ def test_the_two_parts_of_a_cut_graph_are_the_whole(photo, model):
     assert runtime._tensor(graph, "no such name") is None
 
 
-def test_mixed_precision_is_taken_unasked_only_for_models_that_bear_it(monkeypatch):
+@pytest.mark.parametrize(
+    ("faithful", "close", "auto", "fastest"),
+    [
+        (False, False, "f32", "f32"),
+        (True, False, "mixed", "mixed"),
+        (True, True, "mixed", "bf16"),
+        (False, True, "f32", "bf16"),
+    ],
+)
+def test_bf16_is_taken_unasked_only_for_models_that_bear_it(monkeypatch, faithful, close, auto, fastest):
     monkeypatch.setattr(runtime, "computes_bf16", lambda device: True)
     card = read_model(find_model("fast"))
-    for faithful, precision in ((False, "f32"), (True, "mixed")):
-        document = {**card.document, "mixed_is_faithful": faithful}
-        monkeypatch.setattr(stylizer, "read_model", lambda _, d=document: dataclasses.replace(card, document=d))
-        assert Stylizer.load().precision == precision
-        assert Stylizer.load(precision="f32").precision == "f32"
+    document = {**card.document, "mixed_is_faithful": faithful, "bf16_is_close": close}
+    monkeypatch.setattr(stylizer, "read_model", lambda _: dataclasses.replace(card, document=document))
+    for asked, taken in (("auto", auto), ("fastest", fastest), ("f32", "f32")):
+        assert Stylizer.load(precision=asked).precision == taken
 
 
 def test_statistics_can_be_given(photo, model):
@@ -213,9 +221,10 @@ def test_openvino_runs_the_processor_where_it_is_installed(monkeypatch):
 
 
 def test_precision_is_what_the_processor_has(monkeypatch):
-    for native, precision in ((True, "mixed"), (False, "f32")):
+    for native, auto, fastest in ((True, "mixed", "bf16"), (False, "f32", "f32")):
         monkeypatch.setattr(runtime, "computes_bf16", lambda device, native=native: native)
-        assert runtime.open_graph(STYLIZER).precision == precision
+        assert runtime.open_graph(STYLIZER).precision == auto
+        assert runtime.open_graph(STYLIZER, precision="fastest").precision == fastest
     for precision in ("mixed", "bf16"):
         with pytest.raises(DeviceError, match="does not compute in bf16"):
             runtime.open_graph(STYLIZER, precision=precision)

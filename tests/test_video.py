@@ -18,6 +18,7 @@ import pytest
 from clips import frame_times, packets, panned, write_clip
 from restyle.errors import VideoError
 from restyle.image import write_image
+from restyle.runtime import computes_bf16
 from restyle.video.pipeline import Look, StyleTrack, ahead, paint, stylize_video
 from restyle.video.reader import Frame, VideoReader
 from restyle.video.writer import Encoding
@@ -207,6 +208,12 @@ def test_video_paints_a_file(run, clip, tmp_path):
     assert "exists already" in err
     code, out, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", "--overwrite", "-q")
     assert (code, out, err) == (0, "", "")
+
+
+def test_video_is_painted_in_the_fastest_precision(run, clip, tmp_path):
+    code, out, _ = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", "--json")
+    assert code == 0
+    assert json.loads(out)["precision"] == ("bf16" if computes_bf16("cpu") else "f32")
 
 
 def test_video_options_arrive(run, clip, tmp_path):

@@ -101,7 +101,7 @@ def camera(
     ] = None,
     model: Model = "fast",
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fastest",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip

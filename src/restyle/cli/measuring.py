@@ -135,7 +135,7 @@ def _evaluate_video(
         clip = [item.pixels for item in islice((item for item in reader if isinstance(item, Frame)), frames)]
     rows: list[dict[str, Any]] = []
     for name in models:
-        stylizer = Stylizer.load(name, threads=threads)
+        stylizer = Stylizer.load(name, precision="fastest", threads=threads)  # as restyle video does
         for painting, pixels in paintings.items():
             style, judge = stylizer.encode_style(pixels), _judge(judges, pixels) if judges else None
             plain, calmed = (measure_flicker(stylizer, clip, Look(style, strength, one), judge) for one in (0.0, calm))

@@ -142,7 +142,7 @@ def video(
     ] = None,
     model: Model = "fast",
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fastest",
     threads: Threads = None,
     tile: Tile = None,
     as_json: Json = False,

@@ -86,7 +86,7 @@ Device = Annotated[
     ),
 ]
 Precision = Annotated[
-    str, typer.Option(help="auto, f32, mixed or bf16 (faster on recent processors).", rich_help_panel=ENGINE)
+    str, typer.Option(help="auto, fastest, f32, mixed or bf16 (faster on recent processors).", rich_help_panel=ENGINE)
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Processor threads.", show_default="all", rich_help_panel=ENGINE)

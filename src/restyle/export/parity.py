@@ -153,8 +153,8 @@ def measure_precisions(folder: Path) -> dict[str, Any]:
 
     Returns:
         For each precision ``max_difference`` and ``mean_difference``, the worst of all pictures, in units of the 0..1
-        range; and ``mixed_is_faithful``, whether its mean stays below 1/255 and its maximum at 3/255. Empty where the
-        processor does not compute in bf16.
+        range; ``mixed_is_faithful``, whether its mean stays below 1/255 and its maximum at 3/255; and
+        ``bf16_is_close``, whether its mean stays below 1/255. Empty where the processor does not compute in bf16.
     """
     if not computes_bf16("cpu"):
         return {}
@@ -172,7 +172,8 @@ def measure_precisions(folder: Path) -> dict[str, Any]:
     }
     mixed = figures["mixed"]
     faithful = mixed["mean_difference"] < 1 / 255 and mixed["max_difference"] < 3.5 / 255
-    return {**figures, "mixed_is_faithful": faithful}
+    close = figures["bf16"]["mean_difference"] < 1 / 255
+    return {**figures, "mixed_is_faithful": faithful, "bf16_is_close": close}
 
 
 def _middle(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
