@@ -34,7 +34,7 @@ from held_out import FIGURES, small_pairs
 from restyle import gallery
 from restyle.errors import RestyleError
 from restyle.image import resize, write_image
-from restyle.learn import train as training
+from restyle.learn import run as room
 from restyle.learn.datasets import FixedPairs, RandomPairs, find_pictures
 from restyle.learn.evaluate import Judges, Pair
 from restyle.learn.settings import TrainSettings
@@ -69,13 +69,13 @@ class Trial:
             "reconstruction": 0, "tensorboard": False, "threads": given.threads, "seed": variant.seed,
             **question.settings, **variant.settings,
         })  # fmt: skip
-        product = training.build
+        product = room.build
 
         def build(settings: TrainSettings) -> tuple[Any, Any]:
             return variant.build(*product(settings), photos)
 
-        with patch.object(training, "build", build):  # variants that the product does not offer
-            self.run = training.Run(settings)
+        with patch.object(room, "build", build):  # variants that the product does not offer
+            self.run = room.Run(settings)
         self.run.pairs.flip = not variant.squares
         self.losses: list[dict[str, float]] = []
         self.seconds = 0.0

@@ -23,9 +23,10 @@ import held_out
 import record
 from held_out import FIGURES, small_pairs
 from restyle.errors import RestyleError
+from restyle.learn.checkpoints import load_averaged
 from restyle.learn.evaluate import Judges
 from restyle.learn.settings import TrainSettings
-from restyle.learn.train import load_averaged, train
+from restyle.learn.train import train
 from restyle.nn.networks import Model
 
 

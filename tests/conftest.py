@@ -13,7 +13,7 @@ import pytest
 from restyle import gallery
 from restyle.cli import main
 from restyle.controls.people import person_model
-from restyle.image import encode_image, read_image, resize
+from restyle.image import encode_image, read_image, resize, write_image
 from restyle.stylizer import Style, Stylizer
 
 # Machines are shared and slow at times: a law is not broken by taking long. Nothing is left behind on the disk.
@@ -82,6 +82,23 @@ def mosaic(model, tmp_path_factory) -> Style:
 
 
 @pytest.fixture
+def cutout(photo) -> np.ndarray:
+    """The photo with a left half that is transparent and a strip that is half transparent."""
+    height, width = photo.shape[:2]
+    alpha = np.full((height, width, 1), 255, np.uint8)
+    alpha[:, : width // 2], alpha[:, width // 2 : width // 2 + 5] = 0, 128
+    return np.dstack([photo, alpha])
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory):
+    """Files that people really hand over, by name."""
+    from hostile import make_hostile
+
+    return make_hostile(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture
 def run(monkeypatch, capsys):
     """Run restyle in this process: exit code, standard output, standard error."""
 
@@ -103,6 +120,25 @@ def _encode(model: Stylizer, name: str, tmp_path_factory) -> Style:
 
 
 @pytest.fixture
+def one_model(monkeypatch, model):
+    """Commands get the bundled model without loading it: that takes longer than painting small pictures."""
+    monkeypatch.setattr(Stylizer, "load", lambda *_, **__: model)
+
+
+@pytest.fixture
+def place(tmp_path, photo, monkeypatch):
+    """A working folder: photos/ with three pictures, one of them deeper; styles/ with two."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.png", "b c.jpg", "2024/söder/a.png")):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / "photos" / name, np.roll(resize(photo, (32, 40)), number, axis=0))
+    (tmp_path / "styles").mkdir()
+    for name in ("wave", "ink"):
+        write_image(tmp_path / "styles" / f"{name}.png", resize(read_image(gallery.find(name)).pixels, (64, 64)))
+    return tmp_path
+
+
+@pytest.fixture
 def content(photo):
     """A photograph's file."""
     return encode_image(photo, "png")
@@ -115,6 +151,30 @@ def start(model):
 
     with asking(model) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder with content/ and style/ to train on."""
+    from runs import make_folders
+
+    return make_folders(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def loss_weights(tmp_path_factory):
+    from runs import make_loss_weights
+
+    return make_loss_weights(tmp_path_factory.mktemp("weights") / "vgg16.safetensors")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Runs train a tiny network in place of the fast one."""
+    from restyle.learn import checkpoints
+    from runs import build_tiny
+
+    monkeypatch.setattr(checkpoints, "fast_model", build_tiny)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The command line as a person uses it: real files, real exit codes."""
 
-import dataclasses
-import inspect
 import json
 import os
 import re
@@ -16,7 +14,6 @@ from PIL import Image
 from restyle import gallery
 from restyle.cli import app
 from restyle.image import read_image, write_image
-from restyle.runtime import computes_bf16
 
 PROJECT = Path(__file__).parent.parent
 
@@ -270,90 +267,6 @@ def test_bad_input_gets_one_sentence_and_its_exit_code(run, photo_file, tmp_path
     assert not (tmp_path / "o.png").exists()
 
 
-def test_a_missing_extra_says_how_to_install_it(run, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [name for name in sys.modules if name.startswith(("restyle.learn", "restyle.nn", "restyle.export"))]:
-        monkeypatch.delitem(sys.modules, name)
-    code, _, err = run("export", tmp_path / "c.pt", "-o", tmp_path / "m")
-    assert code == 7
-    assert "pip install 'restyle[train]'" in err
-
-
-def test_train_and_export_make_a_model_that_paints(run, photo, tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch")
-    monkeypatch.setattr(gallery, "styles", lambda: [gallery.entries()["wave"]])  # bf16 is compared in one style only
-    from safetensors.torch import save_file
-
-    from restyle.nn.pretrained import VggEncoder
-
-    for kind in ("content", "style"):
-        (tmp_path / kind).mkdir()
-        write_image(tmp_path / kind / "one.png", photo)
-    torch.manual_seed(0)
-    weights = {n.replace("layers.", "features."): v for n, v in VggEncoder("vgg16").state_dict().items()}
-    save_file(weights, tmp_path / "vgg.safetensors")
-    words = ["--content", tmp_path / "content", "--style", tmp_path / "style", "-o", tmp_path / "run", "--threads", 1]
-    words += ["--steps", 2, "--batch", 1, "--side", 32, "--loss", "gram=0"]
-    code, out, err = run("train", *words, "--loss-weights", tmp_path / "vgg.safetensors")
-    assert (code, out.strip()) == (0, str(tmp_path / "run" / "checkpoint.pt")), err
-    words = ["export", tmp_path / "run" / "checkpoint.pt", "-o", tmp_path / "mine", "--licence", "CC0-1.0"]
-    code, out, _ = run(*words, "--data", "one picture of coffee")
-    assert code == 0
-    assert "differs from torch by at most 0." in out
-    card = json.loads((tmp_path / "mine" / "model.json").read_text())
-    assert (card["name"], card["licence"], card["data"]) == ("mine", "CC0-1.0", "one picture of coffee")
-    assert card["training"]["step"] == 2
-    assert (card["training"]["losses"]["gram"], card["training"]["losses"]["colour"]) == (0, 150)
-    assert {"mixed_is_faithful", "bf16_is_close"} <= card.keys() or not computes_bf16("cpu")
-    assert str(tmp_path) not in json.dumps(card)  # nobody's folders
-    assert run("export", tmp_path / "run" / "checkpoint.pt", "-o", tmp_path / "mine")[0] == 4
-    words = ["image", "coffee", "--style", "wave", "--size", "64", "-o", tmp_path / "out.png"]
-    assert run(*words, "--model", tmp_path / "mine")[0] == 0
-    # What cannot work is said in one sentence.
-    bad = ["train", "--content", tmp_path / "content", "--style", tmp_path / "style", "-o", tmp_path / "run2"]
-    assert run(*bad, "--loss-weights", tmp_path / "none.safetensors")[0] == 4
-    bad += ["--loss-weights", tmp_path / "vgg.safetensors"]
-    assert run(*bad, "--device", "cuda")[0] == 5
-    for wrong, sentence in (
-        ("gramm=3", "did you mean 'gram'"),
-        ("gram=much", "--loss gram=much: 'much' is not a number"),
-        ("gram=-1", "the weight of the loss gram must be finite and not negative, got -1.0"),
-    ):
-        code, _, err = run(*bad, "--loss", wrong)
-        assert (code, sentence in err) == (2, True), err
-    assert not (tmp_path / "run2").exists()
-
-
-def test_preflight_looks_and_writes_nothing(run, photo, tmp_path):
-    pytest.importorskip("torch")
-    for kind in ("content", "style", "held"):
-        (tmp_path / kind).mkdir()
-        write_image(tmp_path / kind / "one.png", photo if kind != "style" else 255 - photo)
-    (tmp_path / "content" / "torn.jpg").write_bytes(b"not a picture")
-    words = ["--content", tmp_path / "content", "--style", tmp_path / "style", "-o", tmp_path / "run", "--preflight"]
-    held = ["--validation-content", tmp_path / "held"]
-    code, out, err = run("train", *words, *held)
-    assert code == 0, err
-    for words in ("content: 2 pictures", "1 cannot be read and will be skipped", "torn.jpg", "1 in training and in"):
-        assert words in out
-    assert not (tmp_path / "run").exists()
-
-
-def test_reconstruct_leaves_a_montage(run, photo, tmp_path):
-    torch = pytest.importorskip("torch")
-    from restyle.nn.pretrained import VggEncoder
-
-    (tmp_path / "content").mkdir()
-    write_image(tmp_path / "content" / "one.png", photo)
-    torch.save(
-        {n.replace("layers.", "features."): v for n, v in VggEncoder("vgg16").state_dict().items()}, tmp_path / "v.pth"
-    )
-    words = ["--content", tmp_path / "content", "-o", tmp_path / "run", "--loss-weights", tmp_path / "v.pth"]
-    code, out, err = run("reconstruct", *words, "--steps", 1, "--batch", 1, "--side", 32, "--threads", 1)
-    assert (code, out.strip()) == (0, str(tmp_path / "run" / "checkpoint.pt")), err
-    assert read_image(tmp_path / "run" / "montage.png").pixels.shape == (3 * 32, 4 * 32, 3)
-
-
 def test_lists_for_people_and_programs(run):
     code, out, _ = run("styles")
     assert code == 0
@@ -411,18 +324,3 @@ def test_names_that_the_terminal_cannot_show_stop_nothing(photo, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert b"\\xfc.png" in done.stdout
     assert (tmp_path / "ü.png").exists()
-
-
-def test_commands_and_settings_have_the_same_defaults():
-    pytest.importorskip("torch")
-    from restyle.cli import making
-    from restyle.learn.settings import TrainSettings
-
-    settings = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
-    options = inspect.signature(making.train).parameters
-    shared = (settings.keys() & options.keys()) - {"content", "style", "output", "layers", "exclude_style"}
-    assert len(shared) > 15
-    for name in shared - {"loss_weights"}:
-        assert options[name].default == settings[name], name
-    assert options["loss_weights"].default is None
-    assert tuple(map(float, options["layers"].default.split(","))) == settings["layers"]

@@ -363,7 +363,7 @@ def test_style_figures_of_a_video(run, weights, tmp_path):
     figures = row["style_figures"]
     assert set(figures) == {"frame_by_frame", "calm"}
     painting = room.to_judged_size(read_image(gallery.find("wave")).pixels)
-    model = Stylizer.load(threads=1)
+    model = Stylizer.load(precision="fastest", threads=1)
     eighth = frames_of(clip)[7].pixels
     painted = model.apply(eighth, model.encode_style(gallery.find("wave")))
     expected = room.Judges(*weights).figures(room.Pair("", eighth, painting), painted)

@@ -175,7 +175,7 @@ def _read(source: str, encoder: Path | None) -> tuple[Model, dict[str, Any], Mod
     """A trained network, what is known of it, and the card if it comes from a model folder."""
     try:
         from restyle.export.network import read_network
-        from restyle.learn.train import load_averaged
+        from restyle.learn.checkpoints import load_averaged
         from restyle.nn.reference import load_reference
     except ImportError as error:
         raise MissingExtraError("export", extra="train") from error

@@ -54,6 +54,9 @@ def train(
     batch: Batch = 4,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches added up for one step.")] = 1,
     side: Side = 192,
+    scale: Annotated[
+        str, typer.Option(help="Smallest and largest window that is cropped, as shares of a picture's short side.")
+    ] = "0.4,1.0",
     content_noise: Annotated[
         float, typer.Option(help="Noise, up to this deviation of 0..1, that the network sees and the losses do not.")
     ] = 0.0,
@@ -71,6 +74,8 @@ def train(
     optimiser: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 6e-4,
     schedule: Annotated[str, typer.Option(help="cosine, linear or constant.")] = "cosine",
+    warmup: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises to its peak.")] = 100,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; a longer one is shortened.")] = 30.0,
     exclude_style: Annotated[
         list[str] | None,
         typer.Option(help="Artworks to leave out; again for each pattern.", metavar="PATTERN", show_default=False),
@@ -99,10 +104,11 @@ def train(
         price,
         content=content, style=style, loss_weights=loss_weights, output=output, network=network, variant=variant,
         start=start, steps=steps, max_minutes=max_minutes, batch=batch, accumulate=accumulate, side=side,
-        pairings=min(3, batch), content_noise=content_noise, losses=loss or [], layers=layers, relative_to=relative_to,
-        power=power, optimiser=optimiser, rate=rate, schedule=schedule, exclude_style=tuple(exclude_style or ()),
-        validation_content=validation_content, validation_style=validation_style, seed=seed, threads=threads,
-        device=device, workers=workers, compile=compile_losses,
+        pairings=min(3, batch), scale=_window(scale), content_noise=content_noise, losses=loss or [], layers=layers,
+        relative_to=relative_to, power=power, optimiser=optimiser, rate=rate, schedule=schedule, warmup=warmup,
+        clip=clip, exclude_style=tuple(exclude_style or ()), validation_content=validation_content,
+        validation_style=validation_style, seed=seed, threads=threads, device=device, workers=workers,
+        compile=compile_losses,
     )  # fmt: skip
 
 
@@ -164,7 +170,7 @@ def _run(price: float, *, losses: list[str], layers: str, steps: int, **options:
         weights[name] = _number(value, f"--loss {text}")
     settings = TrainSettings(
         losses=LossWeights(**weights),
-        layers=tuple(_number(text, f"--layers {layers}") for text in layers.split(",")),  # type: ignore[arg-type]
+        layers=_numbers(layers, "--layers"),  # type: ignore[arg-type]
         steps=steps,
         **options,
     )
@@ -205,6 +211,18 @@ def _progress() -> Progress:
         console=Console(stderr=True),
         disable=not sys.stderr.isatty() or not _speaks(),
     )
+
+
+def _window(text: str) -> tuple[float, float]:
+    """Two numbers; whether they can be shares is for who crops to say."""
+    ends = _numbers(text, "--scale")
+    if len(ends) != 2:
+        raise ValueError(f"--scale {text}: must be two numbers, smallest and largest, such as 0.4,1.0")
+    return ends[0], ends[1]
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    return tuple(_number(word, f"{option} {text}") for word in text.split(","))
 
 
 def _number(text: str, option: str) -> float:

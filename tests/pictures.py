@@ -1,0 +1,23 @@
+"""What the tests of pictures share: a small picture, the files of Pillow, and how far two pictures differ."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+
+def photograph() -> np.ndarray:
+    """(30, 50, 3), smooth, and different in every corner."""
+    row, column = np.mgrid[0:30, 0:50]
+    return np.dstack([row * 8, column * 5, 255 - row * 4 - column * 2]).astype(np.uint8)
+
+
+def saved(picture: Image.Image, format: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> int:
+    assert one.shape == other.shape
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
