@@ -173,16 +173,24 @@ def vgg(change: Callable[[VggEncoder, Tensor], None]) -> Build:
     return build
 
 
+class WithoutBias(nn.Conv2d):
+    """A convolution that leaves its bias out."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See ``nn.Conv2d``."""
+        return self._conv_forward(features, self.weight, None)
+
+
 def no_bias(model: Model, judge: VggEncoder, photos: Tensor) -> tuple[Model, VggEncoder]:
     """The last convolution of the reference decoder without a bias."""
-    model.stylizer.get_submodule("decoder.layers")[-1].bias = None  # type: ignore[index]
+    model.stylizer.get_submodule("decoder.layers")[-1].__class__ = WithoutBias  # type: ignore[index]
     return model, judge
 
 
 def last_bias(model: Model) -> dict[str, Any]:
     """The bias of the reference decoder's last convolution, red, green and blue."""
-    bias = model.stylizer.get_submodule("decoder.layers")[-1].bias  # type: ignore[index]
-    return {} if bias is None else {"last_bias": bias.tolist()}
+    last = model.stylizer.get_submodule("decoder.layers")[-1]  # type: ignore[index]
+    return {} if isinstance(last, WithoutBias) else {"last_bias": last.bias.tolist()}
 
 
 # Curves.

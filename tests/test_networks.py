@@ -20,6 +20,9 @@ def small_fast():
     return stylizer, encoder
 
 
+NEAR = {"rtol": 0.01, "atol": 0.01}
+
+
 @pytest.fixture(scope="module")
 def reference():
     torch.manual_seed(0)
@@ -94,6 +97,31 @@ def test_decoder_mirrors_the_encoder():
     first = decoder.layers[0].weight  # Kaiming: the deviation that keeps the size of signals behind a ReLU
     assert first.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.02)
     assert not any(m.inplace for m in MirroredDecoder().modules() if isinstance(m, torch.nn.ReLU))
+
+
+@pytest.mark.parametrize("variant", VggEncoder.VARIANTS)
+def test_decoder_begins_as_the_encoder_turned_round(variant):
+    torch.manual_seed(0)
+    stylizer, photographs = ReferenceStylizer(variant), torch.rand(2, 3, 32, 48)
+    stylizer.mirror_encoder(photographs)
+    features, seen = stylizer.encoder(photographs)[-1], []
+    for layer in stylizer.decoder.layers:
+        features = layer(features)
+        if isinstance(layer, torch.nn.Conv2d):
+            seen.append(features)
+    for features, mean, std in [*((features, 0, 1) for features in seen[:-1]), (seen[-1], 0.5, 0.1)]:
+        torch.testing.assert_close(features.mean((0, 2, 3)), torch.full(features.shape[1:2], float(mean)), **NEAR)
+        alive = features.std((0, 2, 3)) > 1e-3  # random weights leave channels that never speak
+        assert alive.float().mean() > 0.5
+        torch.testing.assert_close(features.std((0, 2, 3))[alive], torch.full((int(alive.sum()),), float(std)), **NEAR)
+    # Turned round: what the encoder's convolution takes from a channel, the decoder's gives to it.
+    forth = [layer for layer in stylizer.encoder.layers if isinstance(layer, torch.nn.Conv2d)][-1]
+    back = stylizer.decoder.layers[0]
+    given = torch.rand(1, 512, 9, 9)
+    expected = torch.nn.functional.conv_transpose2d(given, forth.weight, padding=1)
+    ours = torch.nn.functional.conv2d(given, back.weight, padding=1)
+    gain = (ours * expected).sum((2, 3), keepdim=True) / expected.square().sum((2, 3), keepdim=True)
+    torch.testing.assert_close(ours, gain * expected, rtol=1e-3, atol=1e-3 * ours.abs().max().item())
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (40, 23)])

@@ -28,8 +28,12 @@ from restyle.learn.objective import Objective, Targets
 from restyle.learn.optimisers import Optimiser
 from restyle.learn.record import Record
 from restyle.learn.settings import TrainSettings
+from restyle.nn.reference import ReferenceStylizer
 
 PARTS = ("stylizer", "style_encoder")
+MIRRORED_ON = 4
+"""Photographs on which the reference decoder's first weights are scaled."""
+
 LOG_EVERY = 20
 """Steps between two lines of the log."""
 
@@ -73,6 +77,9 @@ class Run:
         )
         with self.accelerator.main_process_first():
             self.model, judge = build(settings)
+        if isinstance(self.model.stylizer, ReferenceStylizer):
+            photographs = torch.stack([self.pairs[number][0] for number in range(MIRRORED_ON)])
+            self.model.stylizer.mirror_encoder(photographs.float() / 255)
         self.model, judge = (_channels_last(module.to(self.device)) for module in (self.model, judge))
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
         self.objective = Objective(
