@@ -40,6 +40,7 @@ from restyle.learn.evaluate import Judges, Pair
 from restyle.learn.settings import TrainSettings
 from restyle.nn.losses import feature_statistics, statistics_loss
 from restyle.nn.networks import Model
+from restyle.nn.reference import ReferenceStylizer
 from training_length import paint
 from training_variants import LAYERS, QUESTIONS, Question, Variant
 
@@ -74,7 +75,10 @@ class Trial:
         def build(settings: TrainSettings) -> tuple[Any, Any]:
             return variant.build(*product(settings), photos)
 
-        with patch.object(room, "build", build):  # variants that the product does not offer
+        with contextlib.ExitStack() as stack:  # variants that the product does not offer
+            stack.enter_context(patch.object(room, "build", build))
+            if not variant.mirrored:
+                stack.enter_context(patch.object(ReferenceStylizer, "mirror_encoder", lambda *_: None))
             self.run = room.Run(settings)
         self.run.pairs.flip = not variant.squares
         self.losses: list[dict[str, float]] = []

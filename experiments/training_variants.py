@@ -34,6 +34,7 @@ class Variant:
         build: What differs in the networks; also given photographs (N, 3, side, side).
         seed: Of weights and pictures.
         equal_pull: Weigh the style loss so that at the beginning it pulls as the relative one does.
+        mirrored: The reference decoder begins as the encoder turned round, as ours does, and not from random weights.
         squares: Learn from the middle squares of pictures, never cropped or mirrored.
         tell: What to note of the trained network.
     """
@@ -42,6 +43,7 @@ class Variant:
     build: Build = as_it_is
     seed: int = 0
     equal_pull: bool = False
+    mirrored: bool = False
     squares: bool = False
     tell: Callable[[Model], dict[str, Any]] = lambda model: {}
 
@@ -306,6 +308,8 @@ QUESTIONS = {
             "mean activation 1": Variant(build=vgg(mean_one), tell=last_bias),
             "batch norm put in": Variant(build=vgg(batch_normalised), tell=last_bias),
             "plain, our losses": Variant(OURS, tell=last_bias),
+            "plain, turned round": Variant(mirrored=True, tell=last_bias),
+            "turned round, our losses": Variant(OURS, mirrored=True, tell=last_bias),
         },
         ARTICLE,
         looks=(0.5, 1),

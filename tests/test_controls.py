@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -228,6 +230,17 @@ def test_style_pictures_are_cropped_scaled_and_repeated():
     assert min(tiled.shape[:2]) == 400
     once = resize(painting, (134, 214))
     assert np.abs(resize(tiled, (402, 642))[:134, :214].astype(int) - once).mean() < 4
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 2), (40, 5000)])
+def test_thin_style_pictures_take_no_memory(size):
+    painting = muted(3, size)
+    tracemalloc.start()
+    window = style_window(painting, 512, None, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (min(window.shape[:2]), max(window.shape[:2])) == (512, 2048)
+    assert peak < 50e6
 
 
 def test_style_sizes_and_crops_are_checked_and_matter(model):

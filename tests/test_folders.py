@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -86,8 +87,11 @@ def test_skip_existing_goes_on_where_a_job_was_stopped(run, place, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "write_image", interrupted)
         code, _, err = run("image", "photos", "--style", "styles", "-o", "out")
-    assert code == 130
-    assert "--skip-existing" in err
+        assert code == 130
+        assert "--skip-existing" in err
+        code, _, err = run("image", "photos", "--style", "styles", "-o", "out", "--overwrite")
+        assert code == 130
+        assert "--skip-existing" not in err  # which would leave out what is not painted anew yet
     before = {name: (place / "out" / name).stat().st_mtime_ns for name in files("out")}
     assert len(before) == 2
     code, out, err = run("image", "photos", "--style", "styles", "-o", "out")
@@ -217,8 +221,9 @@ def test_outputs_that_cannot_be_written(run, place, monkeypatch):
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("locked") and access(path, mode))
     (place / "locked").mkdir()
-    code, _, err = run("image", "photos", "--style", "wave", "-o", "locked/new")
-    assert code == 3 and "no permission" in err
+    for words in ([], ["--watch"]):
+        code, _, err = run("image", "photos", "--style", "wave", "-o", "locked/new", *words)
+        assert code == 3 and "no permission" in err
 
 
 def test_a_full_disk_ends_the_work(run, place, monkeypatch):
@@ -231,10 +236,14 @@ def test_a_full_disk_ends_the_work(run, place, monkeypatch):
         raise ImageError(f"cannot write {str(path)!r}: no space") from OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr(pipeline, "write_image", full)
-    code, _, err = run("image", "photos", "--style", "wave", "-o", "out")
+    code, out, err = run("image", "photos", "--style", "wave", "-o", "out")
     assert code == 3 and "no space" in err
     assert len(tried) < 30
     assert len(err.splitlines()) == 1
+    assert f"1 failed, {33 - 1} not tried" in out
+    code, out, _ = run("image", "photos", "--style", "wave", "-o", "out", "--json")
+    assert code == 3
+    assert ["no space" in row["error"]["message"] for row in json.loads(out)["pictures"]] == [True]
 
 
 def test_pictures_through_pipes(place, model):
@@ -253,6 +262,10 @@ def test_pictures_through_pipes(place, model):
     assert (done.returncode, done.stdout) == (3, b"") and b"the file is empty" in done.stderr
     done = pipe("-o", "-", "--json", given=b"")
     assert done.returncode == 2 and b"cannot go together" in done.stderr
+    for words, closed in ((["-o", "x.png"], "<&-"), (["-o", "-"], ">&-")):  # as some services start their programs
+        line = shlex.join([str(word) for word in (*command, *words)])
+        done = subprocess.run(f"{line} {closed}", shell=True, stdin=subprocess.DEVNULL, capture_output=True)
+        assert done.returncode == 3 and b"is closed; send" in done.stderr
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -249,4 +252,16 @@ def test_what_is_no_graph_is_refused(tmp_path):
 def test_a_missing_engine_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(runtime, "_installed", lambda engine: engine == "openvino")
     with pytest.raises(MissingExtraError, match=r"pip install 'restyle\[onnx\]'"):
+        runtime.open_graph(STYLIZER, device="coreml")
+    with pytest.raises(DeviceError, match="pip install onnxruntime-gpu"):
         runtime.open_graph(STYLIZER, device="cuda")
+
+
+def test_openvino_tells_nobody_of_us(tmp_path):
+    program = (
+        "import sys; from restyle import runtime; runtime.openvino_devices()\n"
+        "assert 'openvino' in sys.modules and not any(name.startswith('openvino_telemetry') for name in sys.modules)"
+    )
+    home = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], env=home, check=True)
+    assert not list(tmp_path.iterdir())

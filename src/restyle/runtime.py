@@ -23,6 +23,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import math
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -42,6 +43,9 @@ ONNXRUNTIME_PROVIDERS = {
     "directml": "DmlExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
 }
+BUILDS = {"cuda": "onnxruntime-gpu", "tensorrt": "onnxruntime-gpu", "directml": "onnxruntime-directml"}
+"""Packages of ONNX Runtime that bring a device; the plain one has the processor and Apple's."""
+
 DEVICES = ("auto", *dict.fromkeys((*OPENVINO_DEVICES, *ONNXRUNTIME_PROVIDERS)))
 ENGINES = ("auto", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fastest", "f32", "mixed", "bf16")
@@ -128,6 +132,8 @@ def choose_engine(device: str, engine: str = "auto") -> str:
     if engine == "auto":
         engine = "openvino" if device in OPENVINO_DEVICES and _installed("openvino") else "onnxruntime"
     if not _installed(engine):
+        if engine == "onnxruntime" and device in BUILDS:
+            raise DeviceError(f"the device {device!r} needs ONNX Runtime built for it: pip install {BUILDS[device]}")
         if engine == "onnxruntime":
             raise MissingExtraError(f"the device {device}", extra="onnx")
         raise DeviceError("openvino is not installed: pip install openvino")
@@ -362,5 +368,17 @@ _core: list[Any] = []
 def _openvino_core() -> Any:
     with _core_lock:
         if not _core:
-            _core.append(importlib.import_module("openvino").Core())
+            _core.append(import_openvino().Core())
     return _core[0]
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which tells Google Analytics of every start and asks nobody."""
+    reporter = "openvino_telemetry"
+    if reporter in sys.modules:  # somebody else's program wants it
+        return importlib.import_module("openvino")
+    sys.modules[reporter] = None  # type: ignore[assignment]  # what OpenVINO takes for not installed
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[reporter]

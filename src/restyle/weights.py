@@ -98,6 +98,8 @@ def read_model(folder: Path) -> ModelCard:
         ModelFileError: a file is missing, damaged, or not what the card says.
     """
     card_path = folder / "model.json"
+    if (folder / "export.json").exists():
+        raise ModelFileError(f"{str(folder)!r} is an export for other programs, not a model folder: see docs/export.md")
     try:
         document = json.loads(card_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

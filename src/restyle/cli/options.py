@@ -108,6 +108,8 @@ def parse_style(text: str) -> tuple[str, float]:
     match = re.fullmatch(r"(.+):(\d+(?:\.\d*)?|\.\d+)", text)
     if match and not os.path.exists(text):
         return match[1], float(match[2])
+    if (number := re.fullmatch(r"(.+):([-+]?(?:[\d.]+(?:e[-+]?\d+)?|inf|nan))", text)) and not os.path.exists(text):
+        raise ValueError(f"the weight of a style must be a plain number, such as {number[1]}:0.5, got {number[2]!r}")
     return text, 1.0
 
 

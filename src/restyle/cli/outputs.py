@@ -56,6 +56,8 @@ class Outputs:
         refuse_address(output)
         self.output, self.pattern = output, PATTERNS.get(way, "{content}") if name is None else name
         check_pattern(self.pattern)
+        if "{frame}" in self.pattern and way != "morph":
+            raise ValueError(f"--name: only the pictures of --morph have a {{frame}}, got {name!r}")
         self._ending = "." + format.lower().removeprefix(".") if format is not None else ""
         if self._ending and self._ending not in WRITABLE:
             raise UnknownNameError("picture format", self._ending, WRITABLE)
@@ -64,7 +66,7 @@ class Outputs:
         self.to_stdout = output == "-"
         self.format = self._ending or ".png"
         self._wants_folder = way in ("each", "pairs", "morph") or name is not None
-        self._overwrite, self._skip_existing = overwrite, skip_existing
+        self.overwrite, self._skip_existing = overwrite, skip_existing
 
     def place(self, pictures: Sequence[tuple[Content, Look]], *, many: bool) -> list[Planned]:
         """Give every picture its file; what is there already is left out where that is wanted.
@@ -84,19 +86,29 @@ class Outputs:
         ]
         self._check_collisions(planned)
         if self.to_stdout:
+            if sys.stdout is None:
+                raise ImageError("standard output is closed; send the picture into a file or a program")
             if sys.stdout.isatty():
                 raise ImageError("standard output is a terminal; send the picture into a file or a program")
             return planned
         left = [one for one in planned if not (self._skip_existing and os.path.lexists(one.output))]
         exist = [one for one in left if os.path.lexists(one.output)]
-        if len(exist) > 1 and not self._overwrite:
+        if len(exist) > 1 and not self.overwrite:
             raise ImageError(
                 f"{str(exist[0].output)!r} and {len(exist) - 1} more exist already; --skip-existing paints the others, "
                 "--overwrite replaces them"
             )
         for one in left:
-            _check_file(one.output, overwrite=self._overwrite, in_folder=in_folder)
+            _check_file(one.output, overwrite=self.overwrite, in_folder=in_folder)
         return left
+
+    def check_folder(self) -> None:
+        """Refuse a folder that could not be written into.
+
+        Raises:
+            ImageError: it cannot be made, or there is no permission.
+        """
+        _check_file(Path(self.output) / "picture.png", overwrite=True, in_folder=True)
 
     def _is_folder(self, *, many: bool) -> bool:
         if os.path.isdir(self.output) or self.output.endswith(("/", os.sep)):
@@ -128,7 +140,7 @@ class Outputs:
                 raise ImageError(f"{told} would both be written to {str(one.output)!r}; see --name and --format")
             target = os.path.realpath(one.output)
             own = isinstance(one.content.source, Path) and os.path.realpath(one.content.source) == target
-            if self._overwrite and uses[target] > own:
+            if self.overwrite and uses[target] > own:
                 raise ImageError(f"{str(one.output)!r} is itself one of the photographs, and would be lost")
 
 

@@ -76,7 +76,7 @@ def paint_all(
         if planned:
             Session(how, [one.look for one in planned], way, report).paint(planned, outputs)
     except KeyboardInterrupt:
-        if len(planned) > 1:
+        if len(planned) > 1 and not outputs.overwrite:
             typer.echo("restyle: interrupted; the same command with --skip-existing goes on", err=True)
         raise
     finally:
@@ -116,6 +116,7 @@ def watch(words: Sequence[str], looks: Sequence[Look], way: str, outputs: Output
     """Paint what is in a folder and what comes into it, until Ctrl-C."""
     root = find_watched(words, outputs.output)
     outputs.place([], many=True)
+    outputs.check_folder()
     session = Session(how, looks, way, report)
     if not report.quiet:
         typer.echo(f"watching {str(root)!r}; Ctrl-C ends", err=True)
@@ -154,11 +155,7 @@ class Session:
             report.failed(-1, {"style": str(path)}, reason)
 
     def paint(self, planned: Sequence[Planned], outputs: Outputs) -> None:
-        """Paint pictures and report each.
-
-        Raises:
-            ImageError: the disk is full, so that going on is useless.
-        """
+        """Paint pictures and report each; end where the disk is full."""
         report = self._report
         jobs: dict[int, tuple[int, Planned, batch.Job]] = {}
         for number, one in enumerate(planned):
@@ -176,15 +173,16 @@ class Session:
             progress_bar(len(jobs)) if shown else nullcontext(lambda: None) as advance,
             closing(work) as results,
         ):
-            for result in results:
+            for done, result in enumerate(results, 1):
                 number, one, _ = jobs[id(result.job)]
                 if result.error is None:
                     report.painted(number, one, result)
-                elif _disk_is_full(result.error):
-                    raise result.error
                 else:
                     report.failed(number, about(one), result.error)
                 advance()
+                if result.error and _disk_is_full(result.error):
+                    report.not_tried = len(jobs) - done  # going on is useless
+                    break
 
     def _work(self, jobs: list[batch.Job]) -> Generator[batch.Result, None, None]:
         how = self._how

@@ -106,6 +106,8 @@ def _output_below(folder: Path, output: str) -> Path:
 
 
 def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise ImageError("standard input is closed; send a picture into it")
     if sys.stdin.isatty():
         raise ImageError("standard input is a terminal; send a picture into it")
     return sys.stdin.buffer.read()

@@ -48,7 +48,8 @@ def describe(error: Exception) -> str:
     """The error as one line."""
     if _is_usage_error(error):
         context = getattr(error, "ctx", None)
-        return " ".join(error.format_message().split()) + (f" See: {context.command_path} --help" if context else "")  # type: ignore[attr-defined]
+        sentence = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        return f"{sentence.rstrip('.')}. See {context.command_path} --help" if context else sentence
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -23,7 +23,7 @@ class Report:
     def __init__(self, *, as_json: bool, quiet: bool, to_stdout: bool, by_line: bool, dry: bool = False) -> None:
         self.as_json, self.quiet, self.to_stdout, self.by_line, self.dry = as_json, quiet, to_stdout, by_line, dry
         self.stylizer: Stylizer | None = None
-        self.skipped = 0
+        self.skipped = self.not_tried = 0
         self._out = sys.stdout
         self._rows: list[tuple[int, dict[str, Any]]] = []
         self._failures: list[tuple[int, str, Exception]] = []
@@ -36,7 +36,7 @@ class Report:
         row = {**about(one), "output": str(one.output), "height": height, "width": width}
         self._keep(number, {**row, "memory_bytes": needed_bytes})
         if not (self.as_json or self.quiet):
-            typer.echo(f"{one.output}  {width} x {height}  {needed_bytes / 1e9:.1f} GB", file=self._out)
+            typer.echo(f"{_shown(one)}  {width} x {height}  {needed_bytes / 1e9:.1f} GB", file=self._out)
 
     def painted(self, number: int, one: Planned, result: batch.Result) -> None:
         """Tell of a picture; ``number`` is its place in the order of what was asked for."""
@@ -44,7 +44,7 @@ class Report:
         row = {**about(one), "output": str(one.output), "height": height, "width": width}
         self._keep(number, {**row, "seconds": seconds, "notes": notes})
         if not (self.as_json or self.quiet):
-            line = f"{one.output}  {width} x {height}  {seconds:.2f} s"
+            line = f"{_shown(one)}  {width} x {height}  {seconds:.2f} s"
             typer.echo("\n  ".join([line, *notes]), file=sys.stderr if self.to_stdout else self._out)
 
     def failed(self, number: int, about: dict[str, str], error: Exception) -> None:
@@ -80,11 +80,13 @@ class Report:
             if self.stylizer:
                 names = ("device", "engine", "precision")
                 engine = {"model": self.stylizer.card.identity} | {key: getattr(self.stylizer, key) for key in names}
-            print_json({**engine, **document, "skipped": self.skipped, "pictures": self.rows()})
-        elif not self.quiet and len(self._rows) + self.skipped > 1:
+            counts = {"skipped": self.skipped, "not_tried": self.not_tried}
+            print_json({**engine, **document, **counts, "pictures": self.rows()})
+        elif not self.quiet and len(self._rows) + self.skipped + self.not_tried > 1:
             seconds, failed = time.perf_counter() - self._started, len(self._failures)
             painted = len(self._rows) - failed
             counts = {"to paint" if self.dry else "painted": painted, "failed": failed, "skipped": self.skipped}
+            counts["not tried"] = self.not_tried
             told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             rate = f"  {seconds:.1f} s, {painted / seconds:.2f} pictures a second" if painted else ""
             typer.echo(told if self.dry else told + rate)
@@ -99,6 +101,12 @@ def about(one: Planned) -> dict[str, str]:
     return {"content": one.content.name, "style": one.look.name}
 
 
+def _shown(one: Planned) -> str:
+    """The output's name; one that could move the terminal's cursor or worse is shown with its signs spelt out."""
+    name = str(one.output)
+    return name if name.isprintable() else repr(name)
+
+
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     """A bar with rate and remaining time on standard error; gives what to call after each picture."""
@@ -111,7 +119,7 @@ def progress_bar(total: int) -> Iterator[Callable[[], None]]:
 
     columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     # Lines on the same terminal go above the bar; those for a file or a pipe must stay there.
-    console, to_terminal = Console(stderr=True), sys.stdout.isatty()
+    console, to_terminal = Console(stderr=True), sys.stdout is not None and sys.stdout.isatty()
     with Progress(*columns, console=console, redirect_stdout=to_terminal, speed_estimate_period=120) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)

@@ -29,11 +29,13 @@ def style_window(pixels: NDArray[np.uint8], size: int, crop: str | None, seed: i
             for length in (height, width)
         )
         pixels = pixels[top : top + side, left : left + side]
+    # Beyond 4:1 a style is squeezed: a banner must not become a picture of a million pixels.
+    height, width = pixels.shape[:2]
+    longest = 4 * min(height, width)
+    pixels = resize(pixels, (min(height, longest), min(width, longest)))
     repeats = size // (2 * min(pixels.shape[:2]))
     if repeats:  # blown up twice at most, then repeated
         shown = fit_short_side(pixels.shape[:2], -(-size // (repeats + 1)))
         pixels = resize(pixels, shown)
         pixels = np.pad(pixels, [(0, repeats * shown[0]), (0, repeats * shown[1]), (0, 0)], mode="symmetric")
-    fitted = fit_short_side(pixels.shape[:2], size)
-    # Beyond 4:1 a style is squeezed: a banner must not become a picture of a million pixels.
-    return resize(pixels, (min(fitted[0], 4 * size), min(fitted[1], 4 * size)))
+    return resize(pixels, fit_short_side(pixels.shape[:2], size))

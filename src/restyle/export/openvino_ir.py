@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +16,10 @@ from restyle.export.graph_files import INSIDE, new_folder, write_card
 from restyle.export.onnx_graph import export_model
 from restyle.export.parity import Paint, compare, graph_inputs, sample_paintings
 from restyle.nn.networks import Model
+from restyle.runtime import import_openvino
 from restyle.weights import GRAPHS, file_sha256
+
+openvino = import_openvino()
 
 
 def export_openvino(

@@ -52,7 +52,8 @@ def add_history(exif: bytes | None, line: str) -> bytes:
     changed = Image.Exif()
     if exif:
         changed.load(exif)
-    lines = [*history_of(changed), line.encode("ascii", "backslashreplace").decode()]  # EXIF text is ASCII
+    plain = line.replace("\n", "\\n").encode("ascii", "backslashreplace").decode()  # EXIF text is ASCII
+    lines = [*history_of(changed), plain]
     changed[_TAG.Software], changed[_TAG.ImageHistory] = "restyle", "\n".join(lines)
     return changed.tobytes()
 

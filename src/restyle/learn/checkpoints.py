@@ -46,8 +46,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelFileError(f"{path} is not a checkpoint of restyle train: {error}") from error
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # torch's own sentences advise to let the file execute what it likes
+        raise ModelFileError(f"{path} is not a checkpoint of restyle train") from error
     parts = {"model", "averaged", "optimiser", "step", "seconds", "settings"}
     if not isinstance(state, dict) or not parts <= state.keys():
         raise ModelFileError(f"{path} is not a checkpoint of restyle train")
