@@ -19,6 +19,7 @@ from restyle.errors import UnknownNameError
 from restyle.image import encode_image, read_image, resize
 from restyle.serve.app import create_app
 from restyle.serve.limits import Limits, RateLimiter, read_tokens
+from restyle.serve.problems import STATUS
 from restyle.serve.styles import StyleStore
 from restyle.style import Style
 from served import serving
@@ -148,25 +149,57 @@ def test_alpha_comes_back_and_metadata_does_not(client, photo):
         ({"style_id": "../../etc/passwd"}, 404, "no style"),
         ({"style_id": "style-0123456789"}, 404, "expire"),
         ({"style_id": "wave", "strength": "3"}, 422, "strength"),
-        ({"style_id": "wave", "strength": "nan"}, 422, "strength"),
+        ({"style_id": "wave", "strength": "nan"}, 422, "strength: Input should be a finite number"),
         ({"style_id": "wave", "strength": "much"}, 422, "strength"),
         ({"style_id": "wave", "style_weight": "0"}, 422, "not all zero"),
         ({"style_id": "wave", "style_weight": "inf"}, 422, "finite"),
         ({"style_id": "wave", "style_weight": ["1", "2"]}, 422, "once for each"),
-        ({"style_id": "wave", "keep_colors": "hue"}, 422, "luminance"),
-        ({"style_id": "wave", "size": "big"}, 422, "size"),
+        ({"style_id": "wave", "keep_colors": "hue"}, 422, "keep_colors must be luminance, histogram, covariance"),
+        ({"style_id": "wave", "size": "big"}, 422, "size 'big' is neither N nor HxW"),
+        ({"style_id": "wave", "size": "0"}, 422, "size '0' is neither N nor HxW"),
         ({"style_id": "wave", "size": "99999x99999"}, 413, "limit"),
         ({"style_id": "wave", "size": "16x66000", "format": "jpeg"}, 422, "66000 wide"),
         ({"style_id": "wave", "tile": "0"}, 422, "tile"),
         ({"style_id": "wave", "work_size": "1"}, 422, "work_size"),
         ({"style_id": "wave", "format": "exe"}, 422, "format"),
         ({"style_id": "wave", "quality": "0"}, 422, "quality"),
-        ({"style": b"not a picture"}, 415, "not a picture"),
-        ({"style_id": "wave", "mask": b""}, 415, "empty"),
+        ({"style": b"not a picture"}, 415, "style: cannot read the picture"),
+        ({"style_id": "wave", "mask": b""}, 415, "mask: cannot read the picture: the file is empty"),
+        ({"style_id": "wave", "strenght": "0.2"}, 422, "no field 'strenght'; the fields are: content, mask, style,"),
     ],
 )
 def test_bad_requests_get_one_sentence(client, content, fields, status, sentence):
     assert sentence in problem(paint(client, content, **fields), status)["detail"]
+
+
+def test_of_several_files_the_one_that_cannot_be_read_is_named(client, content):
+    styles = [("style", content), ("style", b"not a picture")]
+    refusal = problem(client.post("/v1/images", files=[("content", content), *styles]), 415)
+    assert refusal["detail"].startswith("style 2: cannot read the picture")
+    assert "content: " in problem(paint(client, b"not a picture", style_id="wave"), 415)["detail"]
+    refusal = problem(client.post("/v1/styles", files={"style": b"not a picture"}), 415)
+    assert refusal["detail"].startswith("style: cannot read the picture")
+
+
+def test_a_forgotten_at_sign_is_told(client, content):
+    for fields, files in (({"content": "photo.jpg"}, {"mask": content}), ({"style": "wave.jpg"}, {"content": content})):
+        refusal = problem(client.post("/v1/images", data={"style_id": "wave", **fields}, files=files), 422)
+        assert "an @ before the file's name" in refusal["detail"]
+        assert "class" not in refusal["detail"]
+
+
+def test_no_field_is_left_aside_unseen(client):
+    document = client.get("/openapi.json").json()
+    forms = {
+        path: form["schema"]["$ref"].split("/")[-1]
+        for path, methods in document["paths"].items()
+        for form in methods.get("post", {}).get("requestBody", {}).get("content", {}).values()
+    }
+    assert forms.keys() == {"/v1/styles", "/v1/images", "/v1/videos"}
+    for path, form in forms.items():
+        detail = problem(client.post(path, files={"unheard_of": b"x"}), 422)["detail"]
+        told = detail.removeprefix("there is no field 'unheard_of'; the fields are: ").split(", ")
+        assert sorted(told) == sorted(document["components"]["schemas"][form]["properties"])
 
 
 def test_other_refusals_are_problems_too(client):
@@ -299,7 +332,11 @@ def test_the_command_refuses_what_cannot_work(run, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, _, err = run("serve", "--port", taken.getsockname()[1])
     assert (code, "cannot listen" in err) == (3, True)
-    assert run("serve", "--token-file", tmp_path / "none")[0] == 3
+    code, _, err = run("serve", "--token-file", tmp_path / "none")
+    assert (code, f"cannot read the token file '{tmp_path / 'none'}': No such file" in err) == (3, True)
+    (tmp_path / "picture").write_bytes(b"\xff\xd8\xff")
+    code, _, err = run("serve", "--token-file", tmp_path / "picture")
+    assert (code, "not text in UTF-8" in err) == (3, True)
     (tmp_path / "tokens").write_text("short")
     code, _, err = run("serve", "--token-file", tmp_path / "tokens")
     assert (code, "16 or more" in err) == (2, True)
@@ -307,6 +344,41 @@ def test_the_command_refuses_what_cannot_work(run, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "restyle.serve.server", raising=False)
     code, _, err = run("serve")
     assert (code, "pip install 'restyle[serve]'" in err) == (7, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "right"),
+    [
+        (
+            "--allow-origin",
+            [
+                "foo",
+                "*",
+                "null",
+                "example.org",
+                "https://example.org/",
+                "https://Example.org",
+                "https://example.org:443",
+            ],
+            ["https://example.org", "http://localhost:3000", "http://[::1]:3000", "chrome-extension://abcdef"],
+        ),
+        (
+            "--allow-host",
+            ["http://x/", "x:8000", "*.example.org", "[::1]", "::1/64", "a b", ""],
+            ["pictures.example.org", "Pictures.Example.org", "192.168.0.2", "fe80::1"],
+        ),
+        ("--proxy", ["foo", "localhost", "10.0.0.1/8", "127.0.0.1:80", "*"], ["127.0.0.1", "10.0.0.0/8", "::1"]),
+        ("--max-bytes", ["10"], ["10000"]),
+        ("--max-video-bytes", ["200"], ["200000"]),
+    ],
+)
+def test_the_command_refuses_what_could_never_match(run, monkeypatch, option, wrong, right):
+    monkeypatch.setattr("restyle.serve.server.listen", lambda *_: 1 / 0)  # so far comes what is right
+    for value in wrong:
+        code, _, err = run("serve", option, value)
+        assert (code, option in err, len(err.splitlines())) == (2, True, 1), err
+    for value in right:
+        assert run("serve", option, value)[0] == 1, value
 
 
 def test_awkward_and_damaged_files(client, content, tmp_path):
@@ -332,14 +404,18 @@ def test_the_example_of_the_docs_runs(model, tmp_path, monkeypatch):
     assert read_image(tmp_path / "painted.jpg").pixels.shape == size
 
 
-def test_every_route_and_field_is_documented(client):
+def test_every_route_field_and_status_is_documented(client):
     docs = (PROJECT / "docs" / "server.md").read_text()
+    statuses = {405, 500, *STATUS.values()}
     for path, methods in client.get("/openapi.json").json()["paths"].items():
         assert path in docs, path
         for route in methods.values():
             assert route["description"]
+            statuses |= {int(status) for status in route["responses"]}
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     for name, schema in schemas.items():
         if name.startswith("Body_"):
             for field in schema["properties"]:
                 assert f"`{field}`" in docs, field
+    told = re.findall(r"^\| (\d{3}) \|", docs, re.MULTILINE)
+    assert told == sorted(str(status) for status in statuses if status >= 400)

@@ -129,7 +129,7 @@ def test_one_client_cannot_ask_too_often(start, content):
 
 
 def test_a_name_that_is_not_ours_is_refused(start):
-    client = start(hosts=("localhost", "::1"))
+    client = start(hosts=("LocalHost", "::1"))
     refused(client.get("/", headers={"Host": "evil.example"}), 400, "--allow-host")
     refused(client.get("/", headers={"Host": "localhost.evil.example:8000"}), 400)
     for host in ("localhost", "localhost:8000", "LOCALHOST", "[::1]:8000"):

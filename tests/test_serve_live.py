@@ -95,6 +95,8 @@ def test_a_bad_message_gets_a_sentence_and_the_session_goes_on(start, content):
         ):
             socket.send_text(text)
             assert socket.receive_json()["status"] == status
+        socket.send_text('{"style_id": ["wave"], "strength": NaN}')
+        assert "finite" in socket.receive_json()["detail"]
         socket.send_json(SETTINGS)
         assert socket.receive_json()["ok"]
         large = encode_image(np.zeros((2000, 2000, 3), np.uint8), "png")

@@ -1,6 +1,7 @@
 """The page as static files: what is written, and that it paints in a real browser as the engine does."""
 
 import contextlib
+import errno
 import functools
 import http.server
 import json
@@ -94,6 +95,15 @@ def test_nothing_of_the_users_is_replaced_unasked(tmp_path, runtime, run):
     assert (site / "notes.txt").read_text() == "mine, too"
     assert "restyle" in (site / "index.html").read_text()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_the_disk_refuses_is_one_sentence(tmp_path, runtime, run, one_model, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / ".restyle-x"))
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+    code, _, err = run("serve", "--static", tmp_path / "site", "--onnxruntime-web", runtime)
+    assert (code, err) == (3, f"restyle: cannot write into '{tmp_path / 'site'}': Read-only file system\n")
 
 
 @pytest.mark.parametrize(

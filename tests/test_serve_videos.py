@@ -22,7 +22,7 @@ import av
 
 from restyle.serve.jobs import JobRunner
 from restyle.serve.limits import Limits
-from served import asking
+from served import asking, wait_until
 
 
 def make_film(photo, frames=6, format="mp4", **options):
@@ -232,6 +232,32 @@ def test_results_expire(temporary):
     assert not job.folder.exists()
     jobs.close()
     assert list(temporary.iterdir()) == []
+
+
+def test_why_a_job_failed_is_told_without_the_servers_folders(temporary):
+    from restyle.video.writer import check_writable
+
+    def work(source, result, report):
+        result.touch()
+        check_writable(result)
+
+    jobs = JobRunner(Limits())
+    jobs.open()
+    try:
+        job = jobs.prepare()
+        jobs.start(job, work)
+        wait_until(lambda: job.ended is not None)
+        assert job.problem == (415, "cannot write the file: the file exists already")
+    finally:
+        jobs.close()
+
+
+def test_a_field_of_pictures_alone_is_not_left_aside(start, film, content):
+    reply = start().post("/v1/videos", files={"content": film, "mask": content}, data={"style_id": "wave"})
+    assert (reply.status_code, "no field 'mask'; the fields are: content, calm" in reply.json()["detail"]) == (
+        422,
+        True,
+    )
 
 
 def test_an_unknown_job_is_told_clearly(start):

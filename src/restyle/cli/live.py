@@ -56,12 +56,13 @@ def camera(
         ),
     ],
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(
+            show_default="0",
             help="Number of a webcam, an address such as rtsp://..., a file to play endlessly, or - . oak is an OAK-1 "
             "that paints by itself, oak:FOLDER with what restyle export wrote; replay:FILE stands in for it.",
         ),
-    ] = "0",
+    ] = None,
     source_option: Annotated[str | None, typer.Option("--source", help="The same.", show_default=False)] = None,
     output: Annotated[
         str | None,
@@ -117,6 +118,8 @@ def camera(
         raise MissingExtraError("camera", extra="video") from error
     from restyle.stylizer import Stylizer, check_options
 
+    if source and source_option:
+        raise typer.BadParameter(f"the source is {source!r} already; give one", param_hint="'--source'")
     check_options(strength=strength, style_size=style_size, style_crop=style_crop)
     _check(calm, {"--fps": fps, "--seconds": seconds}, output, folder, record, overwrite=overwrite)
     paintings = [restyle.read_image(gallery.find(name)).pixels for name in style]
@@ -129,7 +132,7 @@ def camera(
         if sentence and window:
             window.tell(sentence)
 
-    source = source_option or source
+    source = source or source_option or "0"
     with stopping_like_ctrl_c(), ExitStack() as stack:
         lens: Any = None
         if not is_chip(source):

@@ -53,7 +53,7 @@ ENCODING = "Encoding"
 
 
 def video(
-    content: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
+    content: Annotated[str, typer.Argument(help="The video, a file.", show_default=False)],
     style: Annotated[
         list[str],
         typer.Option(
@@ -102,6 +102,13 @@ def video(
     sound: Annotated[
         str, typer.Option(help="copy, without encoding anew, or drop.", rich_help_panel=FOLDERS)
     ] = "copy",
+    no_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--no-metadata", rich_help_panel=FOLDERS,
+            help="Leave out what the video says of itself, such as where and when it was taken.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     preview: Annotated[
         int | None,
@@ -164,12 +171,18 @@ def video(
     if crf is not None and not math.isfinite(crf):
         raise typer.BadParameter(f"{crf} is no quality", param_hint="'--crf'")
     first, last = _parse_time(start, "--from"), _parse_time(stop, "--to")
+    if last is not None and last <= (first or 0):
+        raise typer.BadParameter(f"{stop} does not lie after --from, which is {start or 0}", param_hint="'--to'")
     check_cut(first, last)
     check_writable(output, overwrite=overwrite)
     encoding = Encoding(codec, crf, preset, pixel_format, _parse_options(encoder_option or []))
     encoding.chosen_for(output)
     if not os.path.exists(content):
-        raise VideoError(f"there is no file {str(content)!r}")
+        if "://" in content:
+            raise VideoError(
+                f"{content!r} is an address, not a file: fetch it first; live pictures are for: restyle camera"
+            )
+        raise VideoError(f"there is no file {content!r}")
     words = [_parse_key(text) for text in style]
     wanted_size = parse_size(size)
     paintings = [restyle.read_image(gallery.find(name)).pixels for _, name, _ in words]
@@ -181,21 +194,21 @@ def video(
     with (
         stopping_like_ctrl_c(),
         _page(preview, quiet=quiet) as show,
-        _progress(content.name, quiet=quiet or as_json) as report,
+        _progress(Path(content).name, quiet=quiet or as_json) as report,
     ):
         outcome = stylize_video(
             stylizer, content, output, look, start=first, stop=last, size=wanted_size, encoding=encoding,
-            sound=sound, overwrite=overwrite, report=report, show=show,
+            sound=sound, metadata=not no_metadata, overwrite=overwrite, report=report, show=show,
         )  # fmt: skip
     _tell(outcome, content, output, look, stylizer, as_json=as_json, quiet=quiet)
     if outcome.damaged:
         if not as_json:
-            typer.echo(f"restyle: {str(content)!r} is damaged: {'; '.join(outcome.notes)}", err=True)
+            typer.echo(f"restyle: {content!r} is damaged: {'; '.join(outcome.notes)}", err=True)
         raise typer.Exit(3)
 
 
 def _tell(
-    outcome: Outcome, content: Path, output: Path, look: Look, stylizer: Stylizer, *, as_json: bool, quiet: bool
+    outcome: Outcome, content: str, output: Path, look: Look, stylizer: Stylizer, *, as_json: bool, quiet: bool
 ) -> None:
     height, width = outcome.size
     rate = outcome.frames / outcome.seconds
@@ -203,7 +216,7 @@ def _tell(
         print_json(
             {
                 "model": stylizer.card.identity, "device": stylizer.device, "engine": stylizer.engine,
-                "precision": stylizer.precision, "content": str(content), "output": str(output),
+                "precision": stylizer.precision, "content": content, "output": str(output),
                 "height": height, "width": width, "frames": outcome.frames, "encoder": outcome.encoder,
                 "strength": look.strength, "calm": look.calm, "seconds": round(outcome.seconds, 3),
                 "frames_per_second": round(rate, 2), "damaged": outcome.damaged, "notes": outcome.notes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -29,6 +30,7 @@ from restyle.cli.options import (
     parse_mask,
     parse_style,
 )
+from restyle.cli.pictures import _unusual
 from restyle.cli.report import print_json
 from restyle.errors import LimitError, MissingExtraError, UnknownNameError
 
@@ -46,8 +48,15 @@ FRAME_S = Fraction(1, 10)
 LAST_FRAMES = 10
 """How many frames long the result is shown at its end."""
 
+HISTORY = (
+    "variant", "size", "style_weight", "distance", "style_layers", "content_layer", "start", "optimiser", "steps",
+    "scales", "tolerance", "smoothness", "average_pooling", "half", "keep_colors", "seed",
+)  # fmt: skip
+"""Options that the picture's metadata tell of where they are not as usual, beside styles and masks."""
+
 
 def optimize(
+    context: typer.Context,
     content: Annotated[str, typer.Argument(help="A photograph, or the name of a bundled sample.", show_default=False)],
     style: Styles,
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write.", show_default=False)],
@@ -168,7 +177,8 @@ def optimize(
     if last is None:
         raise RuntimeError("the optimiser made no step")
     picture = gatys.finish(last.pixels(), photo, settings)
-    write_image(output, picture, overwrite=overwrite)
+    history = _history(style or [], mask or [], _unusual(context, HISTORY), last.number)
+    write_image(output, picture, history=history, overwrite=overwrite)
     if evolution:
         _write_evolution(evolution, watched.frames(), overwrite=overwrite)
     row = {
@@ -182,6 +192,17 @@ def optimize(
             f"{output}  {picture.shape[1]} x {picture.shape[0]}  {last.number} steps, "
             f"content {last.content:.3f}, style {last.style:.3f}"
         )
+
+
+def _history(styles: Sequence[str], masks: Sequence[str], options: Sequence[str], steps: int) -> str:
+    """The command that made the picture, without folders, for its metadata."""
+    words = []
+    for name, weight in map(parse_style, styles):
+        words += ["--style", Path(name).name + (f":{weight:g}" if weight != 1 else "")]
+    for path, inverse in map(parse_mask, masks):
+        words += ["--mask", ("not:" if inverse else "") + path.name]
+    command = shlex.join(["restyle", "optimize", "CONTENT", *words, *options, "-o", "OUTPUT"])
+    return f"{command}  # restyle {restyle.__version__}, {steps} steps"
 
 
 def _check_outputs(output: str, evolution: str | None, preview: str | None, *, overwrite: bool) -> None:
@@ -202,7 +223,10 @@ def _check_outputs(output: str, evolution: str | None, preview: str | None, *, o
         return
     if ending in WRITABLE:
         raise UnknownNameError("format of moving pictures", ending, (*ANIMATED, ".mp4"))
-    _video_writer().check_writable(evolution, overwrite=overwrite)
+    video = _video_writer()
+    if ending not in video.CONTAINERS:
+        raise UnknownNameError("format of moving pictures", ending, (*ANIMATED, *video.CONTAINERS))
+    video.check_writable(evolution, overwrite=overwrite)
 
 
 def _write_evolution(path: str, frames: Sequence[Pixels], *, overwrite: bool) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +18,13 @@ from restyle.errors import MissingExtraError
 STATIC = "Without a server"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
+SMALLEST_BYTES = 10_000
+"""No photograph has fewer; whoever limits requests to less has taken the number for megabytes."""
+
+NAME = r"[a-z0-9_.-]+"
+ORIGIN = rf"(?!http://[^/]*:80$|https://[^/]*:443$)[a-z][a-z0-9+.-]*://({NAME}|\[[0-9a-f:]+\])(:\d+)?"
+"""As browsers send it: no path, and no port that the scheme has anyway."""
+
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 or :: = everywhere.")] = "127.0.0.1",
@@ -23,8 +33,10 @@ def serve(
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Processor threads.", show_default="all")] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, height x width.")] = 50_000_000,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Largest request.")] = 32_000_000,
-    max_video_bytes: Annotated[int, typer.Option(min=1, help="Largest request with a video.")] = 200_000_000,
+    max_bytes: Annotated[int, typer.Option(min=SMALLEST_BYTES, help="Largest request.")] = 32_000_000,
+    max_video_bytes: Annotated[
+        int, typer.Option(min=SMALLEST_BYTES, help="Largest request with a video.")
+    ] = 200_000_000,
     queue: Annotated[int, typer.Option(min=1, help="Requests at once; the next one is told to come back.")] = 32,
     rate: Annotated[int, typer.Option(min=0, help="Requests a minute of one client; 0 = any number.")] = 600,
     live: Annotated[int, typer.Option(min=0, help="Live cameras at once.")] = 4,
@@ -44,7 +56,7 @@ def serve(
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(help="Address of a reverse proxy whose word on clients counts.", show_default="none"),
+        typer.Option(help="Address or network of a reverse proxy whose word on clients counts.", show_default="none"),
     ] = None,
     static: Annotated[
         Path | None,
@@ -85,6 +97,7 @@ def serve(
         raise ValueError("--onnxruntime-web and --overwrite go with --static")
     if site is not None and not all((site / name).is_file() for name in ("index.html", "model/card.json")):
         raise ValueError(f"--site must be a folder that restyle serve --static has written, got {str(site)!r}")
+    _check_addresses(allow_host or [], allow_origin or [], proxy or [])
     try:
         from restyle.serve.app import create_app
         from restyle.serve.limits import Limits, read_tokens
@@ -130,5 +143,38 @@ def _write_static(folder: Path, model: str, runtime: Path | None, *, overwrite: 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OSError(f"cannot read the token file {str(path)!r}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise OSError(f"cannot read the token file {str(path)!r}: it is not text in UTF-8") from error
+    except OSError as error:
+        raise OSError(f"cannot read the token file {str(path)!r}: {error.strerror or error}") from error
+
+
+def _check_addresses(hosts: list[str], origins: list[str], proxies: list[str]) -> None:
+    """Refuse what no request could ever match.
+
+    Raises:
+        ValueError: naming the option and the value.
+    """
+    for host in hosts:
+        if not (re.fullmatch(NAME, host.lower()) or (":" in host and _can_be(ipaddress.ip_address, host))):
+            raise ValueError(
+                "--allow-host must be a name or an address without scheme, port and path, such as "
+                f"pictures.example.org; got {host!r}"
+            )
+    for origin in origins:
+        if not re.fullmatch(ORIGIN, origin):
+            raise ValueError(
+                "--allow-origin must be SCHEME://HOST in lower case, with :PORT if it is not the scheme's own, such as "
+                f"https://example.org; got {origin!r}"
+            )
+    for proxy in proxies:
+        if not _can_be(ipaddress.ip_network, proxy):
+            raise ValueError(f"--proxy must be an address or a network, such as 127.0.0.1 or 10.0.0.0/8; got {proxy!r}")
+
+
+def _can_be(kind: Callable[[str], object], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True

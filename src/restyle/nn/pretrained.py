@@ -296,8 +296,8 @@ def fetch_weights(name: str, folder: Path, *, progress: bool = False) -> Path:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digits, progress=progress)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise ModelFileError(
-            f"{url} cannot be fetched into {folder} ({error}); fetch it elsewhere and give the path of your copy, on the "
-            "command line by --loss-weights"
+            f"{url} cannot be fetched into {folder} ({error}); fetch it elsewhere and give the path of your copy, "
+            "on the command line by --loss-weights"
         ) from error
     return path
 

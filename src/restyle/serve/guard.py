@@ -56,7 +56,7 @@ class Guard:
         origins: Collection[str] = (),
     ) -> None:
         self._app, self._limits, self._tokens, self._queue, self._meters = app, limits, tokens, queue, meters
-        self._hosts, self._origins = frozenset(hosts), frozenset(origins)
+        self._hosts, self._origins = frozenset(map(str.lower, hosts)), frozenset(origins)
         self._rate = RateLimiter(limits.rate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -69,6 +70,10 @@ class Job:
     def result(self) -> Path:
         """The painted file, once the job is done."""
         return self.folder / "painted.mp4"
+
+    def without_paths(self, sentence: str) -> str:
+        """A sentence for the client, to whom the names in our folder are nothing."""
+        return re.sub(rf"['\"]?{re.escape(str(self.folder))}[^'\"\s]*['\"]?", "the file", sentence)
 
 
 class JobRunner:
@@ -155,8 +160,7 @@ class JobRunner:
             job.state = "cancelled"
         except Exception as error:
             problem = as_problem(error)
-            sentence = problem.detail.replace(repr(str(job.source)), "the file")
-            job.problem, job.state = (problem.status_code, sentence), "failed"
+            job.problem, job.state = (problem.status_code, job.without_paths(problem.detail)), "failed"
         finally:
             job.ended = self._clock()
             job.source.unlink(missing_ok=True)

@@ -48,7 +48,7 @@ class Settings(BaseModel):
     style_id: list[str] = Field(min_length=1, max_length=MOST_STYLES)
     style_weight: list[float] = []
     style_size: Annotated[int, Field(ge=64, le=1024)] = STYLE_SIDE
-    strength: Annotated[float, Field(ge=0, le=2)] = 1.0
+    strength: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
     keep_colors: Annotated[str, Field(max_length=40)] | None = None
     token: str = ""
 

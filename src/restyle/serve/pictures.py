@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi.dependencies.models import Dependant
 from numpy.typing import NDArray
 
 from restyle.errors import ImageError, LimitError
@@ -37,11 +39,14 @@ StyleCrop = Annotated[
 StyleSize = Annotated[
     int, Form(ge=64, le=1024, description="Short side in pixels at which style pictures are read: the strokes' size.")
 ]
-Strength = Annotated[float, Form(ge=0, le=2, description="0 the photograph, 1 the style, 2 exaggerated.")]
+Strength = Annotated[
+    float, Form(ge=0, le=2, allow_inf_nan=False, description="0 the photograph, 1 the style, 2 exaggerated.")
+]
 KeepColors = Annotated[
     str | None,
     Form(
-        pattern=r"^(luminance|histogram|covariance)(:(0?\.\d{1,9}|[01](\.\d{0,9})?))?$",
+        # Only told here: the engine refuses in a sentence.
+        json_schema_extra={"pattern": r"^(luminance|histogram|covariance)(:(0?\.\d{1,9}|[01](\.\d{0,9})?))?$"},
         description="Keep the photograph's colours: luminance, histogram or covariance, or with an amount "
         "as in luminance:0.5.",
     ),
@@ -93,7 +98,7 @@ class Outcome:
     size: Annotated[
         str | None,
         Form(
-            pattern=SIZE_PATTERN,
+            json_schema_extra={"pattern": SIZE_PATTERN},
             description="Resize first: N makes the shorter side N pixels, HxW sets both.",
         ),
     ] = None
@@ -104,7 +109,26 @@ class Outcome:
     quality: Annotated[int | None, Form(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = None
 
 
-@router.post("/v1/styles", tags=["styles"], status_code=201, responses=REFUSALS)
+async def known_fields_only(request: Request) -> None:
+    """Refuse what would be left aside unseen: a name with a slip of the pen, a field that only another route has.
+
+    Raises:
+        Problem: 422, the form has a field that the route does not take.
+    """
+    known = _fields(request.scope["route"].dependant)
+    for name in await request.form():
+        if name not in known:
+            raise Problem(422, f"there is no field {name[:80]!r}; the fields are: {', '.join(known)}")
+
+
+def _fields(dependant: Dependant) -> list[str]:
+    below = [name for one in dependant.dependencies for name in _fields(one)]
+    return [field.alias for field in dependant.body_params] + below
+
+
+@router.post(
+    "/v1/styles", tags=["styles"], status_code=201, responses=REFUSALS, dependencies=[Depends(known_fields_only)]
+)
 async def add_style(
     request: Request,
     here: Here,
@@ -115,11 +139,18 @@ async def add_style(
     """Read the style of a picture once, to use it often by its id. The picture itself is not kept."""
     picture = await style.read()
     await stop_if_gone(request)
-    encoded = await here.queue.run(partial(here.store.encode, picture, style_size, style_crop))
+    with file_of("style"):
+        encoded = await here.queue.run(partial(here.store.encode, picture, style_size, style_crop))
     return StyleInfo(id=here.store.keep(picture, style_size, style_crop, encoded), expires_s=here.limits.style_s)
 
 
-@router.post("/v1/images", tags=["images"], response_class=Response, responses={200: PICTURE, **REFUSALS})
+@router.post(
+    "/v1/images",
+    tags=["images"],
+    response_class=Response,
+    responses={200: PICTURE, **REFUSALS},
+    dependencies=[Depends(known_fields_only)],
+)
 async def paint_image(
     request: Request,
     here: Here,
@@ -133,11 +164,12 @@ async def paint_image(
 ) -> Response:
     """Paint a photograph in one style, or in a mix of several."""
     check_options(**options.as_keywords())
+    size = parse_size(outcome.size) if outcome.size else None
     encode = await styles.plan(here.store)
     photograph = await content.read()
     mask_file = await mask.read() if mask else None
     await stop_if_gone(request)
-    work = partial(_paint, here, photograph, mask_file, encode, options, outcome)
+    work = partial(_paint, here, photograph, mask_file, encode, options, outcome, size)
     picture, kind, spans = await here.queue.run(work)
     timing = ", ".join(f"{name};dur={span:.1f}" for name, span in spans.items())
     return Response(picture, media_type=MEDIA_TYPES[kind], headers={"Server-Timing": timing})
@@ -150,12 +182,16 @@ def _paint(
     encode: Callable[[], Style],
     options: PaintOptions,
     outcome: Outcome,
+    size: int | tuple[int, int] | None,
 ) -> tuple[bytes, str, dict[str, float]]:
     """The picture's file, its format, and how many milliseconds each step took."""
     limit = here.limits.max_pixels
     times = [time.perf_counter()]
-    pixels = _resized(read_image(photograph, limit_pixels=limit).pixels, outcome.size, limit)
-    grey = None if mask is None else read_image(mask, limit_pixels=limit).pixels
+    with file_of("content"):
+        pixels = read_image(photograph, limit_pixels=limit).pixels
+    pixels = _resized(pixels, size, limit)
+    with file_of("mask"):
+        grey = None if mask is None else read_image(mask, limit_pixels=limit).pixels
     times.append(time.perf_counter())
     style = encode()
     times.append(time.perf_counter())
@@ -195,19 +231,31 @@ def plan_styles(
         raise Problem(422, "style_size of an uploaded style is chosen where it is uploaded, at POST /v1/styles")
 
     def encode() -> Style:
-        encoded = [store.encode(picture, size, crop) for picture in uploads]
+        encoded = []
+        for number, picture in enumerate(uploads, 1):
+            with file_of("style" if len(uploads) == 1 else f"style {number}"):
+                encoded.append(store.encode(picture, size, crop))
         encoded += [style or store.encode_gallery(name, size) for name, style in found]
         return Style.mix(encoded, weights or None)
 
     return encode
 
 
-def _resized(pixels: NDArray[Any], wanted: str | None, limit: int) -> NDArray[Any]:
+@contextlib.contextmanager
+def file_of(field: str) -> Iterator[None]:
+    """Name the field whose file cannot be read: a request may bring several."""
+    try:
+        yield
+    except (ImageError, LimitError) as error:
+        raise type(error)(f"{field}: {error}") from error
+
+
+def _resized(pixels: NDArray[Any], wanted: int | tuple[int, int] | None, limit: int) -> NDArray[Any]:
     if not wanted:
         return pixels
-    height, width = wanted_size(pixels.shape[:2], parse_size(wanted))
+    height, width = wanted_size(pixels.shape[:2], wanted)
     if height * width > limit:
-        raise LimitError(f"size {wanted} asks for {height} x {width} pixels; the limit is {limit:,}")
+        raise LimitError(f"size asks for {height} x {width} pixels; the limit is {limit:,}")
     return resize(pixels, (height, width))
 
 

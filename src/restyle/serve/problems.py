@@ -96,7 +96,8 @@ def install(app: FastAPI) -> None:
     async def refuse_form(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         found = [
-            {"field": ".".join(str(part) for part in one["loc"][1:]), "message": one["msg"]} for one in error.errors()
+            {"field": ".".join(str(part) for part in one["loc"][1:]), "message": _message(one)}
+            for one in error.errors()
         ]
         sentence = "; ".join(f"{one['field']}: {one['message']}" if one["field"] else one["message"] for one in found)
         return problem_response(Problem(422, sentence), errors=found)
@@ -141,6 +142,13 @@ def _explained(error: HTTPException) -> str:
     if error.status_code == 405:
         return f"this address takes {(error.headers or {}).get('Allow', 'other methods')} only"
     return error.detail
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """What is wrong with a field: pydantic's words, but for a text in a file's place, where they name a class."""
+    if "UploadFile" in error["msg"]:
+        return "a file is wanted, not text; with curl put an @ before the file's name, as in -F content=@photo.jpg"
+    return str(error["msg"])
 
 
 def _sentence(text: str) -> str:

@@ -89,14 +89,23 @@ def write_site(
         raise FileNotFoundError(f"cannot write {str(folder)!r}: there is no folder {str(above)!r}")
     stylizer = Stylizer.load(model, device="cpu", precision="f32")
     found = find_runtime(runtime)
-    with tempfile.TemporaryDirectory(dir=above, prefix=".restyle-") as temporary:
+    try:
+        files = _write_files(folder, stylizer, find_model(model), found)
+    except OSError as error:
+        raise OSError(f"cannot write into {str(folder)!r}: {error.strerror or error}") from error
+    return [folder / file for file in files]
+
+
+def _write_files(folder: Path, stylizer: Stylizer, model: Path, runtime: Path) -> list[Path]:
+    """Write everything beside the folder, then put it there; returns the files' paths in it."""
+    with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".restyle-") as temporary:
         beside = Path(temporary) / "site"
         for name in ("static", "model", "onnxruntime-web", "gallery", "samples"):
             (beside / name).mkdir(parents=True)
         _write_page(beside)
-        _write_model(beside, stylizer, find_model(model))
+        _write_model(beside, stylizer, model)
         for name in FILES:
-            shutil.copyfile(found / name, beside / "onnxruntime-web" / name)
+            shutil.copyfile(runtime / name, beside / "onnxruntime-web" / name)
         files = sorted(path.relative_to(beside) for path in beside.rglob("*") if path.is_file())
         if os.path.isdir(folder):
             for file in files:
@@ -104,7 +113,7 @@ def write_site(
                 os.replace(beside / file, folder / file)
         else:
             os.replace(beside, folder)
-    return [folder / file for file in files]
+    return files
 
 
 def _write_page(site: Path) -> None:

@@ -15,7 +15,15 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from restyle.errors import ImageError, LimitError, MissingExtraError, VideoError
 from restyle.serve.jobs import Job, Report
-from restyle.serve.pictures import REFUSALS, KeepColors, Strength, WantedStyles, WorkSize, stop_if_gone
+from restyle.serve.pictures import (
+    REFUSALS,
+    KeepColors,
+    Strength,
+    WantedStyles,
+    WorkSize,
+    known_fields_only,
+    stop_if_gone,
+)
 from restyle.serve.problems import Problem, describe
 from restyle.serve.shared import Here, Shared
 from restyle.stylizer import check_options
@@ -56,7 +64,12 @@ class JobInfo(BaseModel):
         )  # fmt: skip
 
 
-@router.post("/v1/videos", status_code=202, responses={**REFUSALS, **describe(501)})
+@router.post(
+    "/v1/videos",
+    status_code=202,
+    responses={**REFUSALS, **describe(501)},
+    dependencies=[Depends(known_fields_only)],
+)
 async def paint_video(
     request: Request,
     here: Here,
@@ -66,7 +79,9 @@ async def paint_video(
     strength: Strength = 1.0,
     keep_colors: KeepColors = None,
     work_size: WorkSize = None,
-    calm: Annotated[float, Form(ge=0, le=1, description="0 = every frame by itself, up to 1 against flicker.")] = CALM,
+    calm: Annotated[
+        float, Form(ge=0, le=1, allow_inf_nan=False, description="0 = every frame by itself, up to 1 against flicker.")
+    ] = CALM,
     size: Annotated[int | None, Form(ge=16, le=2160, description="Shorter side of the painted video.")] = None,
 ) -> JobInfo:
     """Begin to paint a video. Sound is kept; the result is MP4."""
@@ -76,7 +91,7 @@ async def paint_video(
     job = here.jobs.prepare()
     try:
         await anyio.to_thread.run_sync(_take_over, content, job.source)
-        job.frames = await anyio.to_thread.run_sync(_check, here, job.source)
+        job.frames = await anyio.to_thread.run_sync(_check, here, job)
         style = await here.queue.run(encode)
         await stop_if_gone(request)  # nobody else could ever ask for the result
     except BaseException:
@@ -160,9 +175,9 @@ def _take_over(upload: UploadFile, path: Path) -> None:
         shutil.copyfileobj(upload.file, file)
 
 
-def _check(here: Shared, path: Path) -> int | None:
+def _check(here: Shared, job: Job) -> int | None:
     """Refuse at once what can be seen to be no video, or too long a one; returns its frames, if it tells."""
-    with path.open("rb") as file:
+    with job.source.open("rb") as file:
         start = file.read(12)
     if not any(start[at:].startswith(mark) for at, mark in SUFFIXES):
         raise ImageError("the file is not a video in a known format (MP4, MOV, Matroska, WebM, AVI)")
@@ -171,12 +186,11 @@ def _check(here: Shared, path: Path) -> int | None:
     except ImportError as error:
         raise MissingExtraError("painting videos", extra="video") from error
     try:
-        with VideoReader(path, formats=CONTAINERS) as reader:
+        with VideoReader(job.source, formats=CONTAINERS) as reader:
             height, width = reader.clip.size
             frames = reader.frames
     except (VideoError, LimitError) as error:
-        # Its name in our folder is nothing to the client.
-        raise type(error)(str(error).replace(repr(str(path)), "the file")) from error
+        raise type(error)(job.without_paths(str(error))) from error
     if height * width > here.limits.video_pixels:
         raise LimitError(f"the video has {height} x {width} pixels; the limit is {here.limits.video_pixels:,}")
     if frames and frames > here.limits.video_frames:

@@ -41,6 +41,9 @@ IDLE_S = 0.05
 LAST_S = 0.04
 """How long a file's last picture lasts; a photograph is a film of one."""
 
+MOST_WEBCAMS = 10_000
+"""Larger numbers are no camera's; to very large ones OpenCV answers with half a page."""
+
 SWITCH_S = 0.5
 """How long one style takes to become the next."""
 
@@ -188,6 +191,8 @@ class Camera:
         return self._webcam(int(self._source)) if self._source.isdecimal() else self._stream()
 
     def _webcam(self, number: int) -> Generator[Pixels, None, None]:
+        if number >= MOST_WEBCAMS:
+            raise OSError("no camera has such a number")
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said by us
         capture = cv2.VideoCapture(number)
         try:

@@ -142,6 +142,7 @@ def stylize_video(
     size: int | tuple[int, int] | None = None,
     encoding: Encoding = DEFAULT,
     sound: str = "copy",
+    metadata: bool = True,
     overwrite: bool = False,
     report: Report | None = None,
     show: Callable[[NDArray[np.uint8]], None] | None = None,
@@ -158,6 +159,7 @@ def stylize_video(
         size: Same.
         encoding: How to compress.
         sound: ``copy`` or ``drop``.
+        metadata: False = leave out what the source says of itself, such as where it was taken; see ``VideoWriter``.
         overwrite: Replace a file that exists already.
         report: Called after each frame.
         show: Called with each painted frame, (H, W, 3) uint8, which must not be changed.
@@ -176,7 +178,9 @@ def stylize_video(
     count = 0
     with (
         VideoReader(source, start=start, stop=stop, size=size) as reader,
-        VideoWriter(output, reader.clip, encoding, source=reader, sound=sound, overwrite=overwrite) as writer,
+        VideoWriter(
+            output, reader.clip, encoding, source=reader, sound=sound, metadata=metadata, overwrite=overwrite
+        ) as writer,
         contextlib.closing(paint(reader, stylizer, look)) as painted,
     ):
         for item in painted:
@@ -191,7 +195,7 @@ def stylize_video(
             raise VideoError(f"no picture of {str(source)!r} can be decoded")
     seconds = time.perf_counter() - began
     notes = (*reader.notes, *writer.notes)
-    return Outcome(count, writer.size, writer.encoder, seconds, notes, reader.damaged)
+    return Outcome(count, writer.size, writer.encoder, seconds, notes, reader.damaged or writer.damaged)
 
 
 def paint(items: Iterable[Item], stylizer: Stylizer, look: Look) -> Stream[Item]:

@@ -345,7 +345,7 @@ def check_cut(start: float | None, stop: float | None) -> None:
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be finite and not negative, got {value}")
     if stop is not None and stop <= (start or 0):
-        raise ValueError(f"stop must lie after start, got {start or 0} and {stop}")
+        raise ValueError(f"stop must lie after start, got {stop:g} and {start or 0:g}")
 
 
 def _open(path: str | Path, formats: str | None) -> InputContainer:

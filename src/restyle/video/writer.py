@@ -52,6 +52,12 @@ _STALE_METADATA = ("major_brand", "minor_version", "compatible_brands", "encoder
                    "number_of_frames", "number_of_bytes", "_statistics")  # fmt: skip
 """What a container says of itself or of its streams' sizes is no longer true in another file."""
 
+_NAMES = ("language", "title", "filename", "mimetype")
+"""What streams and chapters are told apart by: kept even where no metadata is wanted."""
+
+_REFUSALS = (av.error.ArgumentError, av.error.InvalidDataError)
+"""How FFmpeg refuses a packet that is damaged, or whose time goes back; a full or broken disk has errors of its own."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -110,10 +116,12 @@ class VideoWriter:
         encoding: How they are compressed.
         source: A video whose sound, subtitles, chapters and metadata are copied.
         sound: ``copy`` or ``drop``.
+        metadata: False = of the metadata, copy only the languages and titles of streams and chapters.
         overwrite: Replace a file that exists already.
 
     Attributes:
         notes: A sentence for each thing that could not be kept.
+        damaged: Whether packets of the source were left out since they are damaged; known when the file is finished.
         encoder: FFmpeg's name of the encoder in use.
         size: (height, width) of the frames in the file.
 
@@ -132,6 +140,7 @@ class VideoWriter:
         *,
         source: VideoReader | None = None,
         sound: str = "copy",
+        metadata: bool = True,
         overwrite: bool = False,
     ) -> None:
         check_sound(sound)
@@ -140,6 +149,10 @@ class VideoWriter:
         self._overwrite = overwrite
         self._clip = clip
         self.notes: list[str] = []
+        self.damaged = False
+        self._copied = self._refused = 0
+        self._waiting: dict[int, av.Packet[Any]] = {}  # the last packet of each stream of sound
+        self._times: dict[int, int] = {}  # and the time of the one before
         self.encoder, settings = encoding.chosen_for(path)
         format = CONTAINERS[self._path.suffix.lower()]
         fast_start = {"movflags": "faststart"} if format in ("mp4", "mov") else {}
@@ -157,7 +170,7 @@ class VideoWriter:
             raise VideoError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
         try:
             self._stream = self._add_pictures(encoding, settings)
-            self._copies = self._add_copies(source, sound) if source else {}
+            self._copies = self._add_copies(source, sound, metadata=metadata) if source else {}
             self._open(encoding)
         except BaseException:
             self._discard()
@@ -184,8 +197,8 @@ class VideoWriter:
                 frame.pts, frame.time_base, frame.duration = item.pts, self._clip.time_base, item.duration
                 self._mux(self._stream.encode(frame))
             elif item.stream_index in self._copies:
-                item.stream = self._copies[item.stream_index]
-                self._mux([item])
+                self._copied += 1
+                self._mux(self._settled(item))
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(f"cannot write {str(self._path)!r}: {_reason(error)}") from error
 
@@ -196,8 +209,15 @@ class VideoWriter:
             VideoError: the disk refuses, or a file of that name has appeared meanwhile.
         """
         try:
+            self._mux(self._waiting.values())
             self._mux(self._stream.encode(None))
-            self._container.close()
+            try:
+                self._container.close()
+            except av.error.InvalidDataError:  # one of the last packets; the file is complete
+                self._refused += 1
+            if self._refused:
+                self.damaged = True
+                self.notes.append(f"packets of sound or subtitles that are damaged and left out: {self._refused}")
             if self._overwrite and self._path.exists():
                 shutil.copymode(self._path, self._beside.path)
             publish(self._beside.path, self._path, overwrite=self._overwrite)
@@ -239,11 +259,12 @@ class VideoWriter:
         self._to_frame = ToFrame(colour, (height, width), context.pix_fmt)
         return stream
 
-    def _add_copies(self, source: VideoReader, sound: str) -> dict[int, Any]:
+    def _add_copies(self, source: VideoReader, sound: str, *, metadata: bool) -> dict[int, Any]:
         """Streams for what is copied, by their numbers in the source."""
         copies = {}
-        copy_metadata(source.container.metadata, self._container.metadata)
-        copy_metadata(source.stream.metadata, self._stream.metadata)
+        if metadata:
+            copy_metadata(source.container.metadata, self._container.metadata)
+        copy_metadata(source.stream.metadata, self._stream.metadata, names_only=not metadata)
         for stream in source.container.streams:
             if stream is source.stream or (stream.type == "audio" and sound == "drop"):
                 continue
@@ -254,10 +275,14 @@ class VideoWriter:
             except ValueError:
                 self._leave_out(stream)
                 continue
-            copy_metadata(stream.metadata, copy.metadata)
+            copy_metadata(stream.metadata, copy.metadata, names_only=not metadata)
             copy.disposition = stream.disposition
             copies[stream.index] = copy
-        self._container.set_chapters(source.chapters())
+        chapters = source.chapters()
+        for chapter in chapters:
+            told, chapter["metadata"] = chapter["metadata"], {}
+            copy_metadata(told, chapter["metadata"], names_only=not metadata)
+        self._container.set_chapters(chapters)
         return copies
 
     def _leave_out(self, stream: Any) -> None:
@@ -272,19 +297,56 @@ class VideoWriter:
         self.notes.append(f"left out: {said}, stream {stream.index}")
 
     def _open(self, encoding: Encoding) -> None:
+        if self.encoder == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only; it has no option for that
         try:
             self._stream.codec_context.open()
-            self._container.start_encoding()
         except (av.error.FFmpegError, ValueError) as error:
             if self.encoder.startswith("lib"):
                 asked = encoding.preset or encoding.options or encoding.crf is not None
                 kind = ValueError if asked else VideoError
                 raise kind(f"the encoder {self.encoder} refuses these settings: {_reason(error)}") from error
             raise DeviceError(f"the encoder {self.encoder} does not start on this machine: {_reason(error)}") from error
+        try:
+            self._container.start_encoding()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise VideoError(
+                f"a file ending in {self._path.suffix} cannot hold these pictures, sound and subtitles together; "
+                f"write .mkv, which holds any: {_reason(error)}"
+            ) from error
+
+    # --- packets
+
+    def _settled(self, packet: av.Packet[Any]) -> list[av.Packet[Any]]:
+        """The packets that can be copied now.
+
+        Sound waits for its next packet: where the time goes back, the first of the two is wrong if the second fits
+        behind the one before. Otherwise a single wrong time far ahead would cost all sound until then.
+        """
+        index = packet.stream_index
+        packet.stream = self._copies[index]
+        if packet.stream.type != "audio" or packet.dts is None:
+            return [packet]
+        first = self._waiting.get(index)
+        self._waiting[index] = packet
+        if first is None or first.dts is None:
+            return []
+        before = self._times.get(index)
+        if packet.dts < first.dts and (before is None or packet.dts > before):
+            self._refused += 1
+            return []
+        self._times[index] = first.dts
+        return [first]
 
     def _mux(self, packets: Iterable[av.Packet[Any]]) -> None:
         for packet in packets:
-            self._container.mux_one(packet)
+            try:
+                self._container.mux_one(packet)
+            except _REFUSALS:
+                # This packet, or one that has waited in FFmpeg for its turn. What we encode is not damaged.
+                if self._refused == self._copied:
+                    raise
+                self._refused += 1
 
     def _discard(self) -> None:
         with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
@@ -332,9 +394,11 @@ def find_encoder(name: str) -> str:
     raise UnknownNameError("video encoder", name, [*ENCODERS, *_hardware_encoders()])
 
 
-def copy_metadata(source: Mapping[str, str], target: dict[str, str]) -> None:
-    """Copy what is still true in another file."""
-    target.update({key: value for key, value in source.items() if not key.lower().startswith(_STALE_METADATA)})
+def copy_metadata(source: Mapping[str, str], target: dict[str, str], *, names_only: bool = False) -> None:
+    """Copy what is still true in another file; or of that, only what streams are told apart by."""
+    for key, value in source.items():
+        if key.lower() in _NAMES or not (names_only or key.lower().startswith(_STALE_METADATA)):
+            target[key] = value
 
 
 def _hardware_encoders() -> list[str]:
