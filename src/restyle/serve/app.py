@@ -97,6 +97,9 @@ def create_app(
     for room in (about, pictures, videos, live):
         app.include_router(room.router)
     _add_page(app, site)
+    for name, schema in app.openapi()["components"]["schemas"].items():
+        if name.startswith("Body_"):  # FastAPI cannot say of a form that it takes no other fields, which they refuse
+            schema["additionalProperties"] = False
     return app
 
 

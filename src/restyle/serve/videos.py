@@ -84,7 +84,7 @@ async def paint_video(
     ] = CALM,
     size: Annotated[int | None, Form(ge=16, le=2160, description="Shorter side of the painted video.")] = None,
 ) -> JobInfo:
-    """Begin to paint a video. Sound is kept; the result is MP4."""
+    """Begin to paint a video. Sound is kept, metadata is not; the result is MP4."""
     check_options(strength=strength, keep_colors=keep_colors or None, work_size=work_size)
     encode = await styles.plan(here.store)
     look = {"strength": strength, "keep_colors": keep_colors or None, "work_size": work_size, "calm": calm}
@@ -101,7 +101,8 @@ async def paint_video(
     def work(source: Path, result: Path, report: Report) -> tuple[str, ...]:
         from restyle.video.pipeline import Look, stylize_video
 
-        found = stylize_video(here.stylizer, source, result, Look(style, **look), size=size, report=report)  # type: ignore[arg-type]
+        wanted = Look(style, **look)  # type: ignore[arg-type]
+        found = stylize_video(here.stylizer, source, result, wanted, size=size, metadata=False, report=report)
         return found.notes
 
     here.jobs.start(job, work)
