@@ -66,7 +66,7 @@ def write_clip(
         tone: Any = out.add_stream(sound_codec, rate=RATE) if sound else None
         if tone:
             tone.codec_context.layout = "mono"
-            tone.metadata["language"] = "fin"
+            tone.metadata.update({"language": "fin", "comment": "hummed"})
         words: Any = out.add_mux_stream("subrip") if subtitles else None
         if chapters:
             out.set_chapters(
@@ -97,9 +97,10 @@ def write_clip(
 
 
 def _write_tone(out: Any, stream: Any, seconds: float) -> None:
+    size = stream.codec_context.frame_size or 1024
     samples = np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
-    for start in range(0, len(samples), 1024):
-        part = np.ascontiguousarray(samples[None, start : start + 1024])
+    for start in range(0, len(samples), size):
+        part = np.ascontiguousarray(samples[None, start : start + size])
         frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
         frame.pts, frame.sample_rate, frame.time_base = start, RATE, Fraction(1, RATE)
         out.mux(stream.encode(frame))
@@ -113,6 +114,14 @@ def packets(path: Path, kind: str) -> list[tuple[float, bytes]]:
         return [(float(p.pts * p.time_base), bytes(p)) for p in container.demux(stream) if p.pts is not None]
 
 
+def move_packet(path: Path, data: bytes, by: int) -> None:
+    """Move the time of a packet in a Matroska file, by milliseconds."""
+    file = bytearray(path.read_bytes())
+    at = file.index(data) - 3  # after the time there is one more byte
+    file[at : at + 2] = (int.from_bytes(file[at : at + 2], signed=True) + by).to_bytes(2, signed=True)
+    path.write_bytes(file)
+
+
 def frame_times(path: Path) -> list[Fraction]:
     """When each frame of a file is shown, in seconds."""
     with av.open(str(path)) as container:
@@ -123,13 +132,15 @@ LOSSLESS = Encoding(crf=1, pixel_format="yuv444p")
 
 
 def copy(
-    source: Path, target: Path, encoding: Encoding = LOSSLESS, *, sound: str = "copy", overwrite: bool = False,
-    **cut: Any,
+    source: Path, target: Path, encoding: Encoding = LOSSLESS, *, sound: str = "copy", metadata: bool = True,
+    overwrite: bool = False, **cut: Any,
 ) -> tuple[VideoReader, VideoWriter]:  # fmt: skip
     """Read and write without painting."""
     with (
         VideoReader(source, **cut) as reader,
-        VideoWriter(target, reader.clip, encoding, source=reader, sound=sound, overwrite=overwrite) as writer,
+        VideoWriter(
+            target, reader.clip, encoding, source=reader, sound=sound, metadata=metadata, overwrite=overwrite
+        ) as writer,
     ):
         for item in reader:
             writer.write(item)

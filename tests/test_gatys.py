@@ -11,10 +11,11 @@ torch = pytest.importorskip("torch")
 from PIL import Image  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+import restyle  # noqa: E402
 from restyle import gallery, read_image  # noqa: E402
 from restyle.cli import optimizing  # noqa: E402
 from restyle.controls.masks import read_mask  # noqa: E402
-from restyle.image import resize, write_image  # noqa: E402
+from restyle.image import read_history, resize, write_image  # noqa: E402
 from restyle.learn.gatys import (  # noqa: E402
     PLATEAU,
     STARTS,
@@ -227,11 +228,33 @@ def test_the_command_writes_picture_evolution_and_preview(run, photo, weights, t
     assert row["loss"] >= row["content_loss"] + row["style_loss"]
     assert read_image(tmp_path / "o.png").pixels.shape == (64, 85, 3)
     assert read_image(tmp_path / "p.png").pixels.shape == (64, 85, 3)
+    (line,) = read_history(tmp_path / "o.png")
+    assert line.startswith(
+        "restyle optimize CONTENT --style wave:2 --style ink --variant vgg16 --size 64 --style-layers"
+    )
+    assert line.endswith(f"--start fast --steps 11 --scales 1 -o OUTPUT  # restyle {restyle.__version__}, 11 steps")
     with Image.open(tmp_path / "e.gif") as moving:
         assert moving.n_frames > 5
     code, _, err = run("optimize", tmp_path / "photo.png", *words, "-o", tmp_path / "new.png")
     assert (code, "exists already" in err) == (3, True)  # the evolution is there; said before the work
     assert not (tmp_path / "new.png").exists()
+
+
+def test_ctrl_c_writes_the_picture_as_it_is(run, photo, weights, tmp_path, monkeypatch):
+    from restyle.learn import gatys
+
+    def interrupted(*words):
+        yield next(steps(*words))
+        raise KeyboardInterrupt
+
+    steps = gatys.optimize
+    monkeypatch.setattr(gatys, "optimize", interrupted)
+    write_image(tmp_path / "photo.png", photo)
+    words = ["--loss-weights", weights, "--variant", "vgg16", "--size", 64, "--threads", 1, "--style", "wave"]
+    code, _, err = run("optimize", tmp_path / "photo.png", *words, "-o", tmp_path / "o.png")
+    assert code == 0
+    assert "interrupted after 1 steps; the picture is written as it is" in err
+    assert read_history(tmp_path / "o.png")[0].endswith(", 1 steps")
 
 
 def test_mistakes_get_one_sentence(run, photo, weights, tmp_path):
@@ -250,6 +273,7 @@ def test_mistakes_get_one_sentence(run, photo, weights, tmp_path):
         (["--style", "wave", "--start", "void"], "start must be one of"),
         (["--style", "wave", "--mask", "a.png", "--mask", "b.png"], "once for each style"),
         (["--style", "wave", "--evolution", tmp_path / "e.jpg"], "moving pictures"),
+        (["--style", "wave", "--evolution", tmp_path / "e.xyz"], "known: .gif, .m4v"),
         (["--style", "wave:0"], "not all zero"),
         (["--style", "wave:" + 400 * "9"], "must be finite"),
         (["--style", "wave", "--style-weight", "1e300", "--steps", "2"], "the loss is no longer a finite number"),

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from clips import frame_times, packets, panned, write_clip
+from clips import frame_times, move_packet, packets, panned, write_clip
 from restyle.errors import VideoError
 from restyle.image import write_image
 from restyle.runtime import computes_bf16
@@ -237,7 +237,8 @@ def test_video_options_arrive(run, clip, tmp_path):
     ("words", "code", "sentence"),
     [
         (["--from", "soon"], 2, "'soon' is no time"),
-        (["--from", "2", "--to", "1"], 2, "stop must lie after start"),
+        (["--from", "2", "--to", "1"], 2, "'--to': 1 does not lie after --from, which is 2"),
+        (["--to", "0"], 2, "'--to': 0 does not lie after --from, which is 0"),
         (["--from", "99"], 3, "no picture in the part"),
         (["--calm", "2"], 2, "--calm"),
         (["--codec", "h265x"], 2, "no video encoder is called 'h265x'"),
@@ -337,6 +338,18 @@ def test_video_tells_of_damage_and_keeps_the_rest(run, tmp_path):
     code, out, err = run("video", tmp_path / "cut.mkv", "--style", "wave", "-o", tmp_path / "quiet.mkv", "-q")
     assert (code, out) == (3, "")
     assert "is damaged: the file breaks off" in err
+    move_packet(tmp_path / "in.mkv", packets(tmp_path / "in.mkv", "audio")[9][1], 500)
+    code, out, err = run("video", tmp_path / "in.mkv", "--style", "wave", "-o", tmp_path / "sound.mkv", "--json")
+    assert (code, json.loads(out)["damaged"], json.loads(out)["frames"]) == (3, True, 30)
+
+
+def test_video_leaves_the_place_out_if_asked(run, tmp_path):
+    write_clip(tmp_path / "in.mov", panned(2), metadata={"location": "+48.1+011.5/"})
+    for words, there in (([], True), (["--no-metadata"], False)):
+        assert run("video", tmp_path / "in.mov", "--style", "wave", *words, "-o", tmp_path / "out.mp4")[0] == 0
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            assert ("location" in container.metadata) == there
+        (tmp_path / "out.mp4").unlink()
 
 
 def test_files_that_are_no_videos(run, tmp_path):
@@ -346,6 +359,12 @@ def test_files_that_are_no_videos(run, tmp_path):
         assert code == 3
         assert sentence in err
         assert json.loads(out)["error"]["kind"] == VideoError.__name__
+
+
+def test_an_address_is_no_file(run, tmp_path):
+    code, _, err = run("video", "http://somewhere/in.mp4", "--style", "wave", "-o", tmp_path / "out.mp4")
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "'http://somewhere/in.mp4' is an address, not a file: fetch it first" in err
 
 
 def test_a_missing_extra_says_how_to_install_it(run, clip, tmp_path, monkeypatch):

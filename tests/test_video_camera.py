@@ -124,6 +124,8 @@ def test_cameras_that_are_not_there(tmp_path):
     for source in (str(tmp_path / "text.mp4"), "97", "gopher://x/y", "nothing.mp4", f"tcp://127.0.0.1:{free_port()}"):
         with pytest.raises(VideoError, match="gives no picture"):
             Camera(source)
+    with pytest.raises(VideoError, match="no camera has such a number"):
+        Camera("9" * 14)
 
 
 def test_a_password_is_not_told():
@@ -253,6 +255,7 @@ def test_camera_command(run, clip, tmp_path):
     for wrong, code, sentence in (
         (["--output", "wall"], 2, "'wall' is none of window, page, virtual, stdout, none"),
         (["--output", "none:/dev/video2"], 2, "is none of window, page, virtual, stdout, none"),
+        (["--source", "97"], 2, f"the source is '{clip}' already; give one"),
         (["--fps", "nan"], 2, "nan is no number to count with"),
         (["--seconds", "nan"], 2, "nan is no number to count with"),
         (["--folder", tmp_path / "nowhere"], 2, "there is no folder"),

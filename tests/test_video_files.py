@@ -64,6 +64,9 @@ def test_sound_that_does_not_fit_is_an_error_before_work(tmp_path):
     with pytest.raises(VideoError, match=r"\.webm cannot hold this sound \(aac\); write \.mkv"):
         copy(tmp_path / "in.mp4", tmp_path / "out.webm", Encoding())
     assert os.listdir(tmp_path) == ["in.mp4"]
+    write_clip(tmp_path / "in.mkv", panned(3), sound=0.2, sound_codec="flac")  # FFmpeg notices only at the header
+    with pytest.raises(VideoError, match=r"\.mov cannot hold these pictures, sound and subtitles together; write"):
+        copy(tmp_path / "in.mkv", tmp_path / "out.mov")
 
 
 def test_subtitles_chapters_and_metadata(tmp_path):
@@ -84,6 +87,25 @@ def test_subtitles_chapters_and_metadata(tmp_path):
     with av.open(str(tmp_path / "cut.mkv")) as container:
         cut = [(float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in container.chapters()]
     assert cut == [(0, 0.1), (0.1, 0.4)]
+
+
+@pytest.mark.parametrize("ending", [".mkv", ".mp4", ".mov"])
+@pytest.mark.parametrize("metadata", [True, False])
+def test_the_place_is_left_out_where_no_metadata_is_wanted(tmp_path, ending, metadata):
+    places = ("location", "location-eng", "com.apple.quicktime.location.ISO6709")
+    write_clip(
+        tmp_path / "in.mkv", panned(5), sound=0.2, chapters=[(0, 0.1, "first"), (0.1, 0.2, "second")],
+        metadata={"title": "A film", "creation_time": "2024-05-06T07:08:09Z", **dict.fromkeys(places, "+48.1+011.5/")},
+    )  # fmt: skip
+    copy(tmp_path / "in.mkv", tmp_path / f"out{ending}", metadata=metadata)
+    with av.open(str(tmp_path / f"out{ending}")) as container:
+        told = {key.lower(): value for key, value in container.metadata.items()}
+        kept = {key.lower(): value for key, value in container.streams.audio[0].metadata.items()}
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first", "second"]
+    assert {key in told for key in ("title", "location", "creation_time")} == {metadata}
+    assert kept["language"] == "fin"
+    assert ("comment" in kept) == (metadata and ending == ".mkv")  # MP4 has no comments on streams
+    assert metadata or b"+48.1" not in (tmp_path / f"out{ending}").read_bytes()
 
 
 def test_cut_keeps_sound_in_step(tmp_path):
@@ -151,6 +173,13 @@ def test_encoders(tmp_path, codec, ending, name):
     with av.open(str(tmp_path / f"out{ending}")) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == name
     assert close(frames_of(tmp_path / f"out{ending}")[-1].pixels, frames[-1], 12)
+
+
+def test_encoders_say_nothing(tmp_path, capfd):
+    write_clip(tmp_path / "in.mp4", panned(6))
+    for codec in ("av1", "hevc", "vp9"):
+        copy(tmp_path / "in.mp4", tmp_path / f"{codec}.mp4", Encoding(codec))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_encoder_options_are_used(tmp_path):

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clips import close, copy, frame_times, frames_of, panned, write_clip
+import clips
+from clips import close, copy, frame_times, frames_of, move_packet, packets, panned, write_clip
 from restyle.errors import LimitError, UnknownNameError, VideoError
 from restyle.video import reader as reading
 from restyle.video.beside import Beside, clear_away
-from restyle.video.reader import VideoReader
-from restyle.video.writer import VideoWriter
+from restyle.video.reader import Frame, VideoReader
+from restyle.video.writer import Encoding, VideoWriter
 
 
 def test_outputs_are_whole_or_not_there(tmp_path):
@@ -156,6 +157,68 @@ def test_damage_in_the_middle_costs_only_the_middle(tmp_path):
     after = frames_of(tmp_path / "out.mp4")
     assert len(after) > 35
     assert close(after[-1].pixels, frames[-1])
+
+
+@pytest.mark.parametrize("by", [88, 9000, -300])
+@pytest.mark.parametrize("ending", [".mkv", ".mp4", ".mov"])
+def test_a_packet_of_sound_at_a_wrong_time_is_left_out_alone(tmp_path, ending, by):
+    write_clip(tmp_path / "in.mkv", panned(25), sound=1)
+    sound = [data for _, data in packets(tmp_path / "in.mkv", "audio")]
+    move_packet(tmp_path / "in.mkv", sound[6], by)
+    _, writer = copy(tmp_path / "in.mkv", tmp_path / f"out{ending}")
+    assert writer.damaged
+    assert writer.notes == ["packets of sound or subtitles that are damaged and left out: 1"]
+    assert [data for _, data in packets(tmp_path / f"out{ending}", "audio")] == sound[:6] + sound[7:]
+    assert len(frames_of(tmp_path / f"out{ending}")) == 25
+
+
+def test_subtitles_whose_times_go_back_are_left_out(tmp_path):
+    words = [(0.1, "one"), (0.4, "two"), (0.6, "three")]
+    write_clip(tmp_path / "in.mkv", panned(25), sound=1, subtitles=words)
+    move_packet(tmp_path / "in.mkv", b"two", -350)
+    _, writer = copy(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert writer.damaged
+    assert [data for _, data in packets(tmp_path / "out.mkv", "subtitle")] == [b"one", b"three"]
+
+
+@pytest.mark.parametrize("ending", [".mkv", ".mp4"])
+def test_sound_that_the_output_cannot_make_out_is_left_out(tmp_path, ending):
+    write_clip(tmp_path / "in.ts", panned(25), sound=1)
+    sound = [data for _, data in packets(tmp_path / "in.ts", "audio")]
+    file = bytearray((tmp_path / "in.ts").read_bytes())
+    at = file.index(sound[1][:40])  # the rest lies in other parts of the stream
+    file[at : at + 2] = b"\0\0"  # where a packet's header must begin
+    (tmp_path / "in.ts").write_bytes(file)
+    _, writer = copy(tmp_path / "in.ts", tmp_path / f"out{ending}")
+    assert writer.damaged
+    assert len(frames_of(tmp_path / f"out{ending}")) == 25
+    assert len(sound) - 3 <= len(packets(tmp_path / f"out{ending}", "audio")) < len(sound)
+
+
+@pytest.mark.parametrize("number", [5, -1])  # the last one waits in FFmpeg until the end
+def test_broken_headers_of_sound_cost_only_their_packets(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(clips, "RATE", 48000)  # AC-3 knows no lower rate
+    write_clip(tmp_path / "in.mkv", panned(5), sound=1, sound_codec="ac3")
+    data = packets(tmp_path / "in.mkv", "audio")[number][1]
+    file = bytearray((tmp_path / "in.mkv").read_bytes())
+    at = file.index(data)
+    file[at : at + 8] = bytes(8)
+    (tmp_path / "in.mkv").write_bytes(file)
+    _, writer = copy(tmp_path / "in.mkv", tmp_path / "out.mp4")
+    assert writer.damaged
+    assert writer.notes == ["packets of sound or subtitles that are damaged and left out: 1"]
+    assert len(frames_of(tmp_path / "out.mp4")) == 5
+    assert len(packets(tmp_path / "out.mp4", "audio")) == len(packets(tmp_path / "in.mkv", "audio")) - 1
+
+
+def test_pictures_that_are_refused_are_no_damage_of_the_source(tmp_path):
+    write_clip(tmp_path / "in.mp4", panned(3), sound=0.1)
+    with pytest.raises(VideoError, match="cannot write"), VideoReader(tmp_path / "in.mp4") as reader:
+        encoding = Encoding("png", pixel_format="rgb24")
+        with VideoWriter(tmp_path / "out.mov", reader.clip, encoding, source=reader) as writer:
+            for item in [*reader] + 20 * [Frame(panned(1)[0], 0, 1, 0.0)]:
+                writer.write(item)
+    assert os.listdir(tmp_path) == ["in.mp4"]
 
 
 def test_limits(tmp_path, monkeypatch):

@@ -29,8 +29,8 @@ from restyle.cli.options import (
     parse_limit,
     parse_mask,
     parse_style,
+    unusual_options,
 )
-from restyle.cli.pictures import _unusual
 from restyle.cli.report import print_json
 from restyle.errors import LimitError, MissingExtraError, UnknownNameError
 
@@ -177,7 +177,7 @@ def optimize(
     if last is None:
         raise RuntimeError("the optimiser made no step")
     picture = gatys.finish(last.pixels(), photo, settings)
-    history = _history(style or [], mask or [], _unusual(context, HISTORY), last.number)
+    history = _history(style or [], mask or [], unusual_options(context, HISTORY), last.number)
     write_image(output, picture, history=history, overwrite=overwrite)
     if evolution:
         _write_evolution(evolution, watched.frames(), overwrite=overwrite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -150,3 +150,15 @@ def parse_limit(megapixels: float) -> int:
             f"{megapixels} is not within 0 and 10000 megapixels.", param_hint="'--limit-megapixels'"
         )
     return max(1, round(megapixels * 1e6))
+
+
+def unusual_options(context: typer.Context, names: Sequence[str]) -> list[str]:
+    """The options of these names that are not at their defaults, as words of a command; paths without their folders."""
+    words = []
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if parameter.name in names and value != parameter.default:
+            words.append(parameter.opts[0])
+            if not isinstance(value, bool):
+                words.append(Path(str(value)).name)
+    return words

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +30,7 @@ from restyle.cli.options import (
     WorkSize,
     parse_limit,
     parse_size,
+    unusual_options,
 )
 
 GRID_SIZE = 256
@@ -210,7 +209,7 @@ def image(
             "keep_colors": keep_colors, "work_size": work_size, "tile": tile, "limit_pixels": limit,
             "metadata": not no_metadata,
         },
-        words=_unusual(context, HISTORY),
+        words=unusual_options(context, HISTORY),
         cluster=cluster,
         workers=workers,
     )  # fmt: skip
@@ -233,15 +232,3 @@ def _refuse_together(options: dict[str, bool]) -> None:
     given = [name for name, on in options.items() if on]
     if len(given) > 1:
         raise ValueError(f"{given[0]} and {given[1]} cannot go together")
-
-
-def _unusual(context: typer.Context, names: Sequence[str]) -> list[str]:
-    """The options of these names that are not at their defaults, as words of a command; paths without their folders."""
-    words = []
-    for parameter in context.command.params:
-        value = context.params.get(parameter.name or "")
-        if parameter.name in names and value != parameter.default:
-            words.append(parameter.opts[0])
-            if not isinstance(value, bool):
-                words.append(Path(str(value)).name)
-    return words

@@ -55,8 +55,8 @@ _STALE_METADATA = ("major_brand", "minor_version", "compatible_brands", "encoder
 _NAMES = ("language", "title", "filename", "mimetype")
 """What streams and chapters are told apart by: kept even where no metadata is wanted."""
 
-_REFUSALS = (av.error.ArgumentError, av.error.InvalidDataError)
-"""How FFmpeg refuses a packet that is damaged, or whose time goes back; a full or broken disk has errors of its own."""
+_DAMAGE = (av.error.InvalidDataError, av.error.PatchWelcomeError)
+"""How FFmpeg refuses a packet that is damaged; a time that goes back is an ``ArgumentError``."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class VideoWriter:
             self._mux(self._stream.encode(None))
             try:
                 self._container.close()
-            except av.error.InvalidDataError:  # one of the last packets; the file is complete
+            except _DAMAGE:  # in what had waited until now: the file is complete but for the rest of that
                 self._refused += 1
             if self._refused:
                 self.damaged = True
@@ -342,7 +342,7 @@ class VideoWriter:
         for packet in packets:
             try:
                 self._container.mux_one(packet)
-            except _REFUSALS:
+            except (av.error.ArgumentError, *_DAMAGE):
                 # This packet, or one that has waited in FFmpeg for its turn. What we encode is not damaged.
                 if self._refused == self._copied:
                     raise
