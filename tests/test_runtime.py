@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
 from restyle import gallery, runtime, stylizer
@@ -265,3 +266,33 @@ def test_openvino_tells_nobody_of_us(tmp_path):
     home = {**os.environ, "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program], env=home, check=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_inputs_arrive_under_their_names_whatever_openvino_calls_them(tmp_path):
+    """A slice that takes all does nothing; OpenVINO removes it and calls the input, or output, by the slice's name."""
+    numbers = {"start": [0], "end": [2**31], "axis": [1]}
+    nodes = [
+        onnx.helper.make_node("Slice", ["style", "start", "end", "axis"], ["a_slice"]),
+        onnx.helper.make_node("ReduceMean", ["a_slice", "axis"], ["mean"]),
+        onnx.helper.make_node("Unsqueeze", ["mean", "corner"], ["factor"]),
+        onnx.helper.make_node("Mul", ["content", "factor"], ["product"]),
+        onnx.helper.make_node("Slice", ["product", "start", "end", "axis"], ["stylized"]),
+    ]
+    shapes = {"content": ["N", 3, "H", "W"], "style": ["N", 5], "stylized": ["N", 3, "H", "W"]}
+    tensors = {
+        name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()
+    }
+    constants = [
+        onnx.numpy_helper.from_array(np.array(value, np.int64), name)
+        for name, value in {**numbers, "corner": [2, 3]}.items()
+    ]
+    graph = onnx.helper.make_graph(
+        nodes, "sliced", [tensors["content"], tensors["style"]], [tensors["stylized"]], constants
+    )
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "sliced.onnx")
+    content = np.full((1, 4, 6, 3), 100, np.uint8)
+    style = np.array([[0.1, 0.2, 0.3, 0.4, 1.5]], np.float32)  # their mean is a half
+    for engine in ("openvino", "onnxruntime"):
+        opened = runtime.open_graph(tmp_path / "sliced.onnx", engine=engine, precision="f32", threads=1)
+        assert (opened.run({"content": content, "style": style})["stylized"] == 50).all(), engine

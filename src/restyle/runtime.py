@@ -195,9 +195,10 @@ class OpenVinoGraph:
         with self._lock:
             found: dict[str, NDArray[Any]] = {}
             for request in self._requests(inputs, only):
-                names = {port.any_name for port in request.model_inputs}
-                results = request.infer({name: array for name, array in inputs.items() if name in names})
-                found |= {port.any_name: value for port, value in results.items() if port.any_name != EXACT}
+                # A port has several names where OpenVINO has removed an operation that does nothing.
+                known = [port.get_names() & inputs.keys() for port in request.model_inputs]
+                results = request.infer({place: inputs[name] for place, names in enumerate(known) for name in names})
+                found |= {name: value for port, value in results.items() for name in port.get_names() - {EXACT}}
             return found
 
     def _requests(self, inputs: Arrays, only: str | None) -> list[Any]:
@@ -216,7 +217,7 @@ class OpenVinoGraph:
         model = self._model.clone()
         model.reshape(shapes)
         for output in model.outputs if only else []:
-            if output.any_name != only:
+            if only not in output.get_names():
                 model.remove_result(output.node)
         if self.precision != "mixed" or not _tensor(self._model, EXACT):
             parts = [(model, "f32" if self.precision == "f32" else "bf16")]
@@ -284,13 +285,13 @@ def _with_byte_pictures(model: Any) -> Any:
     model = steps.build()
     results = []
     for port in model.outputs:
-        value, name = port.node.input_value(0), port.any_name
+        value, names = port.node.input_value(0), port.get_names()
         if port.partial_shape.rank.get_length() == 4:
             value = ops.transpose(value, ops.constant([0, 2, 3, 1]))
             value = ops.multiply(value, ops.constant(np.float32(255)))
             value = ops.convert(ops.round(value, "half_to_even"), "u8")
         result = ops.result(value)
-        result.output(0).get_tensor().set_names({name})
+        result.output(0).get_tensor().set_names(names)
         results.append(result)
     return ov.Model(results, model.get_parameters())
 
