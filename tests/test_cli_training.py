@@ -77,10 +77,11 @@ def words(folders, loss_weights, tmp_path):
 def test_clip_warmup_and_scale_arrive(run, words, tiny, tmp_path):
     from restyle.learn.checkpoints import load_checkpoint
 
-    code, _, err = run(*words, "--clip", "2.5", "--warmup", 7, "--scale", "0.5,0.75")
+    code, _, err = run(*words, "--clip", "2.5", "--warmup", 7, "--scale", "0.5,0.75", "--reconstruction", 0.5)
     assert code == 0, err
     settings = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["settings"]
     assert (settings["clip"], settings["warmup"], settings["scale"]) == (2.5, 7, [0.5, 0.75])
+    assert settings["reconstruction"] == 0.5
 
 
 @pytest.mark.torch
@@ -90,6 +91,7 @@ def test_clip_warmup_and_scale_arrive(run, words, tiny, tmp_path):
         ("--clip", "0", "clip must be above 0, got 0.0"),
         ("--clip", "nan", "clip must be above 0, got nan"),
         ("--clip", "much", "Invalid value for '--clip': 'much' is not a valid float"),
+        ("--reconstruction", "1.5", "reconstruction must lie in 0..1, got 1.5"),
         ("--warmup", "-1", "Invalid value for '--warmup': -1 is not in the range x>=0"),
         ("--warmup", "2.5", "Invalid value for '--warmup': '2.5' is not a valid int"),
         ("--scale", "0.4", "--scale 0.4: must be two numbers, smallest and largest, such as 0.4,1.0"),

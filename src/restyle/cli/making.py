@@ -74,6 +74,9 @@ def train(
     optimiser: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 6e-4,
     schedule: Annotated[str, typer.Option(help="cosine, linear or constant.")] = "cosine",
+    reconstruction: Annotated[
+        float, typer.Option(help="Share of the steps, at the beginning, that learn to give the photograph back.")
+    ] = 0.06,
     warmup: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises to its peak.")] = 100,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient; a longer one is shortened.")] = 30.0,
     exclude_style: Annotated[
@@ -106,9 +109,9 @@ def train(
         start=start, steps=steps, max_minutes=max_minutes, batch=batch, accumulate=accumulate, side=side,
         pairings=min(3, batch), scale=_window(scale), content_noise=content_noise, losses=loss or [], layers=layers,
         relative_to=relative_to, power=power, optimiser=optimiser, rate=rate, schedule=schedule, warmup=warmup,
-        clip=clip, exclude_style=tuple(exclude_style or ()), validation_content=validation_content,
-        validation_style=validation_style, seed=seed, threads=threads, device=device, workers=workers,
-        compile=compile_losses,
+        reconstruction=reconstruction, clip=clip, exclude_style=tuple(exclude_style or ()),
+        validation_content=validation_content, validation_style=validation_style, seed=seed, threads=threads,
+        device=device, workers=workers, compile=compile_losses,
     )  # fmt: skip
 
 
