@@ -60,11 +60,11 @@ def rounded(value: Any, digits: int = 4) -> Any:
 
 
 def write(folder: Path, document: dict[str, Any], draw: Callable[[Any], None] | None = None) -> None:
-    """Write ``result.json``, and ``plot.png`` as ``draw`` puts it on a figure of matplotlib."""
+    """Write ``result.json``, and ``plot.jpg`` as ``draw`` puts it on a figure of matplotlib."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(rounded(document), indent=1) + "\n")
     if draw is not None:
-        plot(folder / "plot.png", draw)
+        plot(folder / "plot.jpg", draw)
     print(folder / "result.json")
 
 

@@ -97,7 +97,7 @@ def test_quality_time(start, pairs, tmp_path):
         assert warm["curve"][-1]["loss"] <= min(curve) < warm["curve"][0]["loss"] or len(warm["curve"]) == 1
     seconds = [step["seconds"] for step in slow["curve"]]
     assert seconds == sorted(seconds)
-    assert drawn(tmp_path / "o", "plot.png")
+    assert drawn(tmp_path / "o", "plot.jpg")
 
 
 def test_quality_time_goes_on_where_it_was_stopped(start, pairs):
@@ -148,7 +148,7 @@ def test_normalisations(start, pairs, tmp_path):
         "2 styles at once": ["IN", "CIN"],
     }
     assert all(run["steps"] == [10, 20] for runs in result["curves"].values() for run in runs.values())
-    assert drawn(tmp_path / "o", "plot.png", "pictures.jpg")
+    assert drawn(tmp_path / "o", "plot.jpg", "pictures.jpg")
 
 
 def test_what_each_normalisation_sees(load):
@@ -206,7 +206,7 @@ def test_training_length(start, pairs, tmp_path):
     assert [row["steps"] for row in result["checkpoints"]] == [1, 3]
     assert result["pairs"] == 2
     assert result["checkpoints"][0]["style_vgg"] != result["checkpoints"][1]["style_vgg"]
-    assert drawn(tmp_path / "o", "plot.png", "pictures.jpg")
+    assert drawn(tmp_path / "o", "plot.jpg", "pictures.jpg")
 
 
 def test_training_length_of_checkpoints_counts_from_where_they_began(start, load, pairs, tmp_path, weights):
@@ -252,7 +252,7 @@ def test_figures_are_written_without_matplotlib(load, monkeypatch, tmp_path, cap
     record.write(tmp_path / "new", {"a": 1 / 3, "rows": [{"b": 1e-9 / 3}]}, lambda figure: figure.fail())
     assert json.loads((tmp_path / "new" / "result.json").read_text()) == {"a": 0.3333, "rows": [{"b": 3.333e-10}]}
     assert "pip install 'restyle[experiments]'" in capsys.readouterr().out
-    assert not (tmp_path / "new" / "plot.png").exists()
+    assert not (tmp_path / "new" / "plot.jpg").exists()
 
 
 @pytest.mark.parametrize(
