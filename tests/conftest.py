@@ -178,6 +178,24 @@ def tiny(monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def tiny_model():
+    from tiny import TinyModel
+
+    return TinyModel().eval()
+
+
+@pytest.fixture(scope="module")
+def chip_graph(tiny_model, tmp_path_factory):
+    """The tiny model's ONNX file for the OAK-1."""
+    from restyle.export.oak.graph import write_oak_graph
+    from tiny import CHIP_SIZE
+
+    path = tmp_path_factory.mktemp("oak") / "stylizer.onnx"
+    write_oak_graph(tiny_model.stylizer, path, size=CHIP_SIZE)
+    return path
+
+
+@pytest.fixture(scope="module")
 def castle():
     from pages import small_castle
 

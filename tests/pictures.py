@@ -1,6 +1,7 @@
-"""What the tests of pictures share: a small picture, the files of Pillow, and how far two pictures differ."""
+"""What the tests of pictures share: a small picture, files, and how far two pictures differ."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -21,3 +22,8 @@ def saved(picture: Image.Image, format: str, **options: object) -> bytes:
 def difference(one: np.ndarray, other: np.ndarray) -> int:
     assert one.shape == other.shape
     return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+def files(folder: str | Path) -> list[str]:
+    """The paths of all files in a folder and below."""
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())

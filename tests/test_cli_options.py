@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 
 import restyle
+from pictures import files
 from restyle import PersonMask, Region, Style, gallery, painter
 from restyle.batch import estimate_memory
 from restyle.cli import options
@@ -17,10 +18,6 @@ from restyle.image import read_image, resize, write_image
 from restyle.stylizer import STYLE_SIDE, Stylizer
 
 pytestmark = pytest.mark.usefixtures("one_model")
-
-
-def files(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
 
 def half(place, name="left.png", shape=(8, 10)):

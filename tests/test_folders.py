@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pictures import files
 from restyle import Style, gallery
 from restyle.batch import pipeline
 from restyle.errors import ImageError
@@ -20,10 +21,6 @@ from restyle.stylizer import Stylizer
 
 STYLES = ("wave", "ink")
 pytestmark = pytest.mark.usefixtures("one_model")
-
-
-def files(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
 
 def test_every_picture_in_every_style_with_the_folders_kept(run, place, model):

@@ -14,22 +14,9 @@ from restyle.export.oak import graph as oak_graph
 from restyle.export.oak.half import LARGEST, half_weights, measure_budget, run_in_half
 from restyle.export.parity import compare, sample_paintings, sample_pictures
 from restyle.weights import BUNDLED
-from tiny import TinyModel
+from tiny import CHIP_SIZE, TinyModel
 
 pytestmark = pytest.mark.torch
-SIZE = (64, 96)
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return TinyModel().eval()
-
-
-@pytest.fixture(scope="module")
-def graph(tiny, tmp_path_factory):
-    path = tmp_path_factory.mktemp("oak") / "stylizer.onnx"
-    oak_graph.write_oak_graph(tiny.stylizer, path, size=SIZE)
-    return path
 
 
 def inputs_for(stylizer, size, strength=1.0):
@@ -48,22 +35,22 @@ def expected_from(stylizer, image, style, strength):
 # --- the graph
 
 
-def test_the_graph_is_what_the_compiler_understands(graph):
-    model = onnx.load(graph)
+def test_the_graph_is_what_the_compiler_understands(chip_graph):
+    model = onnx.load(chip_graph)
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 13)]
     assert {node.op_type for node in model.graph.node} <= oak_graph.COMPILED
     ports = {port.name: [side.dim_value for side in port.type.tensor_type.shape.dim]
              for port in [*model.graph.input, *model.graph.output]}  # fmt: skip
     sites = TinyModel().stylizer.style_size
-    assert ports == {"image": [1, 3, *SIZE], "style": [1, sites, 1, 1], "strength": [1, 1, 1, 1],
-                     "stylized": [1, 3, *SIZE]}  # fmt: skip
+    assert ports == {"image": [1, 3, *CHIP_SIZE], "style": [1, sites, 1, 1], "strength": [1, 1, 1, 1],
+                     "stylized": [1, 3, *CHIP_SIZE]}  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 136), (256, 256)])
 @pytest.mark.parametrize("strength", [0.0, 0.7, 1.0])
-def test_the_graph_paints_what_the_network_paints(tiny, tmp_path, size, strength):
-    oak_graph.write_oak_graph(tiny.stylizer, tmp_path / "graph.onnx", size=size)
-    image, style, amount = inputs_for(tiny.stylizer, size, strength)
+def test_the_graph_paints_what_the_network_paints(tiny_model, tmp_path, size, strength):
+    oak_graph.write_oak_graph(tiny_model.stylizer, tmp_path / "graph.onnx", size=size)
+    image, style, amount = inputs_for(tiny_model.stylizer, size, strength)
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
     given = {
         "image": image.numpy(),
@@ -71,14 +58,14 @@ def test_the_graph_paints_what_the_network_paints(tiny, tmp_path, size, strength
         "strength": amount[:, :, None, None].numpy(),
     }
     (painted,) = session.run(None, given)
-    wanted = expected_from(tiny.stylizer, image, style, amount).numpy()
+    wanted = expected_from(tiny_model.stylizer, image, style, amount).numpy()
     assert wanted.std() > 5
     np.testing.assert_allclose(painted, wanted, atol=2e-3)
 
 
-def test_opsets_operators_and_sizes_that_would_be_misunderstood_are_refused(graph, tmp_path):
+def test_opsets_operators_and_sizes_that_would_be_misunderstood_are_refused(chip_graph, tmp_path):
     def refused(change, sentence):
-        model = onnx.load(graph)
+        model = onnx.load(chip_graph)
         change(model)
         onnx.save(model, tmp_path / "changed.onnx")
         with pytest.raises(RuntimeError, match=sentence):
@@ -101,25 +88,25 @@ def test_opsets_operators_and_sizes_that_would_be_misunderstood_are_refused(grap
 
 
 @pytest.mark.parametrize("size", [(24, 64), (64, 100)])
-def test_sizes_that_do_not_fit_are_refused(tiny, tmp_path, size):
+def test_sizes_that_do_not_fit_are_refused(tiny_model, tmp_path, size):
     with pytest.raises(ValueError, match=f"multiples of 8, at least 32 pixels each, got {size[0]}x{size[1]}"):
-        oak_graph.write_oak_graph(tiny.stylizer, tmp_path / "graph.onnx", size=size)
+        oak_graph.write_oak_graph(tiny_model.stylizer, tmp_path / "graph.onnx", size=size)
 
 
-def test_multiply_adds_are_counted(graph):
+def test_multiply_adds_are_counted(chip_graph):
     # By hand for 64x96, in cells of 1/8: 8x12. Both ways up have a margin of one pixel at the end.
     down = 17 * 25 * 8 * 108 + 8 * 12 * 16 * 72
     block = 8 * 12 * (2 * 16 * 32 + 32 * 9)
     up = 18 * 26 * 8 * 16 * 9 + 34 * 50 * 8 * 8 * 9 + 32 * 48 * 12 * 8 * 9
-    assert oak_graph.multiply_adds(graph) == down + block + up
+    assert oak_graph.multiply_adds(chip_graph) == down + block + up
 
 
-def test_the_compilers_own_reader_understands_the_graph(tiny, graph, tmp_path):
+def test_the_compilers_own_reader_understands_the_graph(tiny_model, chip_graph, tmp_path):
     """A graph of a newer opset compiles as well, and averages over the wrong axes: only running it shows that."""
     python = os.environ.get("RESTYLE_OPENVINO2021_PYTHON")
     if not python:
         pytest.skip("set RESTYLE_OPENVINO2021_PYTHON to the python 3.8 of an environment with openvino 2021.3.0")
-    image, style, amount = inputs_for(tiny.stylizer, SIZE)
+    image, style, amount = inputs_for(tiny_model.stylizer, CHIP_SIZE)
     given = {"image": image, "style": style[:, :, None, None], "strength": amount[:, :, None, None]}
     np.savez(tmp_path / "given.npz", **{name: value.numpy() for name, value in given.items()})
     program = """
@@ -131,8 +118,8 @@ network = core.load_network(core.read_network(sys.argv[1]), "CPU", {"ENFORCE_BF1
 with np.load(sys.argv[2]) as given:
     np.save(sys.argv[3], network.infer(dict(given))["stylized"])
 """
-    subprocess.run([python, "-c", program, graph, tmp_path / "given.npz", tmp_path / "painted.npy"], check=True)
-    wanted = expected_from(tiny.stylizer, image, style, amount).numpy()
+    subprocess.run([python, "-c", program, chip_graph, tmp_path / "given.npz", tmp_path / "painted.npy"], check=True)
+    wanted = expected_from(tiny_model.stylizer, image, style, amount).numpy()
     np.testing.assert_allclose(np.load(tmp_path / "painted.npy"), wanted, atol=0.02)
 
 
@@ -163,8 +150,8 @@ def test_half_precision_is_enough_for_the_bundled_model():
     assert budget["smallest_deviation"] > 6e-5  # FP16's smallest normal number
 
 
-def test_the_budget_is_measured(tiny):
-    module = oak_graph.OakStylizer(tiny.stylizer, (32, 32))
+def test_the_budget_is_measured(tiny_model):
+    module = oak_graph.OakStylizer(tiny_model.stylizer, (32, 32))
     image = torch.rand(1, 3, 32, 32) * 255
     with torch.no_grad():
         cells = module.features(image)[0].flatten(1).numpy().astype(float)

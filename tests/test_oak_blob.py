@@ -17,27 +17,13 @@ import torch
 from restyle.errors import ExportError
 from restyle.export.oak import compiler as myriad
 from restyle.export.oak import export as oak
-from restyle.export.oak import graph as oak_graph
 from restyle.export.oak.blob import STAGES, Port, read_blob
 from restyle.export.onnx_graph import export_model
 from restyle.weights import read_model
-from tiny import TinyModel
+from tiny import CHIP_SIZE, TinyModel
 
 pytestmark = pytest.mark.torch
-SIZE = (64, 96)
 COMPILER = myriad.compiler_folder()  # where a user's lies; the tests' own cache is empty
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return TinyModel().eval()
-
-
-@pytest.fixture(scope="module")
-def graph(tiny, tmp_path_factory):
-    path = tmp_path_factory.mktemp("oak") / "stylizer.onnx"
-    oak_graph.write_oak_graph(tiny.stylizer, path, size=SIZE)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -54,38 +40,38 @@ def compiler(compiler_at_hand, private_cache):
 
 
 @pytest.fixture(scope="module")
-def blob(graph, compiler_at_hand, tmp_path_factory):
+def blob(chip_graph, compiler_at_hand, tmp_path_factory):
     path = tmp_path_factory.mktemp("blob") / "one.blob"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESTYLE_CACHE", str(COMPILER.parent))
-        myriad.compile_blob(graph, path, shaves=6)
+        myriad.compile_blob(chip_graph, path, shaves=6)
     return path
 
 
 # --- the blob
 
 
-def test_the_blob_is_what_was_asked_for_and_always_the_same(graph, blob, compiler, tmp_path):
+def test_the_blob_is_what_was_asked_for_and_always_the_same(chip_graph, blob, compiler, tmp_path):
     found = read_blob(blob)
-    oak.check_blob(found, SIZE, TinyModel().stylizer.style_size, 6)
+    oak.check_blob(found, CHIP_SIZE, TinyModel().stylizer.style_size, 6)
     assert found.stages[STAGES[38]] >= 8 and STAGES[0] not in found.stages and STAGES[8] not in found.stages
     assert found.stages[STAGES[62]] == 1  # statistics are one stage, which subtracts before it squares
-    assert found.working_memory > 3 * 2 * SIZE[0] * SIZE[1]
-    myriad.compile_blob(graph, tmp_path / "two.blob", shaves=6)
+    assert found.working_memory > 3 * 2 * CHIP_SIZE[0] * CHIP_SIZE[1]
+    myriad.compile_blob(chip_graph, tmp_path / "two.blob", shaves=6)
     assert (tmp_path / "two.blob").read_bytes() == blob.read_bytes()
 
 
-def test_fewer_vector_processors(graph, compiler, tmp_path):
-    myriad.compile_blob(graph, tmp_path / "four.blob", shaves=4)
+def test_fewer_vector_processors(chip_graph, compiler, tmp_path):
+    myriad.compile_blob(chip_graph, tmp_path / "four.blob", shaves=4)
     found = read_blob(tmp_path / "four.blob")
     assert (found.shaves, found.cmx_slices) == (4, 4)
     with pytest.raises(ValueError, match="shaves must lie between 1 and 8, got 9"):
-        myriad.compile_blob(graph, tmp_path / "nine.blob", shaves=9)
+        myriad.compile_blob(chip_graph, tmp_path / "nine.blob", shaves=9)
 
 
-def test_the_compilers_silent_trap_is_seen(graph, compiler, tmp_path):
+def test_the_compilers_silent_trap_is_seen(chip_graph, compiler, tmp_path):
     """Its -ip U8 overrules -iop: the styles become bytes, and it exits with 0."""
-    command = [compiler, "-m", graph, "-o", tmp_path / "bytes.blob", "-ip", "U8", "-op", "FP16",
+    command = [compiler, "-m", chip_graph, "-o", tmp_path / "bytes.blob", "-ip", "U8", "-op", "FP16",
                "-iop", "style:FP16,strength:FP16", "-VPU_NUMBER_OF_SHAVES", "6",
                "-VPU_NUMBER_OF_CMX_SLICES", "6"]  # fmt: skip
     environment = {**os.environ, "LD_LIBRARY_PATH": str(compiler.parent)}
@@ -93,21 +79,21 @@ def test_the_compilers_silent_trap_is_seen(graph, compiler, tmp_path):
     found = read_blob(tmp_path / "bytes.blob")
     assert found.inputs["style"].type == "U8"
     with pytest.raises(ExportError, match="the compiled inputs are"):
-        oak.check_blob(found, SIZE, TinyModel().stylizer.style_size, 6)
+        oak.check_blob(found, CHIP_SIZE, TinyModel().stylizer.style_size, 6)
 
 
 def test_a_blob_that_is_something_else_is_refused(blob):
     found = read_blob(blob)
     numbers = TinyModel().stylizer.style_size
     wrong = [
-        (replace(found, inputs={**found.inputs, "image": Port("FP16", (1, 3, *SIZE))}), "inputs"),
+        (replace(found, inputs={**found.inputs, "image": Port("FP16", (1, 3, *CHIP_SIZE))}), "inputs"),
         (replace(found, outputs={}), "outputs"),
         (replace(found, shaves=5), "5 vector processors"),
         (replace(found, stages={**found.stages, STAGES[0]: 2}), "2 stages are a convolution in software"),
     ]
     for changed, sentence in wrong:
         with pytest.raises(ExportError, match=sentence):
-            oak.check_blob(changed, SIZE, numbers, 6)
+            oak.check_blob(changed, CHIP_SIZE, numbers, 6)
 
 
 def test_a_blob_that_is_not_whole_is_refused(blob, tmp_path):
@@ -244,8 +230,8 @@ def test_what_was_downloaded_is_checked_and_put_in_place(on_linux, monkeypatch, 
 
 
 @pytest.fixture
-def card(tiny, tmp_path):
-    export_model(tiny, tmp_path / "model", card={"name": "tiny", "version": "0.0.1", "licence": "MIT"})
+def card(tiny_model, tmp_path):
+    export_model(tiny_model, tmp_path / "model", card={"name": "tiny", "version": "0.0.1", "licence": "MIT"})
     return read_model(tmp_path / "model")
 
 
@@ -281,23 +267,23 @@ def test_the_command_writes_a_folder_that_depthai_reads(card, compiler, tmp_path
     assert set(kinds) == {one.name for one in model.inputs} and model.metadata.name == card.identity
 
 
-def test_a_failed_export_leaves_nothing(card, tmp_path, monkeypatch, tiny):
+def test_a_failed_export_leaves_nothing(card, tmp_path, monkeypatch, tiny_model):
     monkeypatch.setattr(oak, "compile_blob", lambda *_, **__: (_ for _ in ()).throw(ExportError("no compiler")))
     with pytest.raises(ExportError):
-        oak.export_oak(tiny, tmp_path / "chip", card=card)
+        oak.export_oak(tiny_model, tmp_path / "chip", card=card)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_what_the_compiler_made_is_looked_at(card, tmp_path, monkeypatch, tiny):
+def test_what_the_compiler_made_is_looked_at(card, tmp_path, monkeypatch, tiny_model):
     monkeypatch.setattr(oak, "compile_blob", lambda _, blob, **__: blob.write_bytes(empty_blob(6)))
     with pytest.raises(ExportError, match="the compiled inputs are"):
-        oak.export_oak(tiny, tmp_path / "chip", card=card, size=SIZE)
+        oak.export_oak(tiny_model, tmp_path / "chip", card=card, size=CHIP_SIZE)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize(("levels", "accepted"), [(0.5, True), (1.5, False)])
 def test_a_graph_a_whole_level_away_from_the_network_is_not_written(
-    card, tmp_path, monkeypatch, tiny, levels, accepted
+    card, tmp_path, monkeypatch, tiny_model, levels, accepted
 ):
     other = TinyModel().eval()
     with torch.no_grad():
@@ -305,11 +291,11 @@ def test_a_graph_a_whole_level_away_from_the_network_is_not_written(
     write = oak.write_oak_graph
     monkeypatch.setattr(oak, "write_oak_graph", lambda _, path, **given: write(other.stylizer, path, **given))
     if accepted:
-        report = oak.export_oak(tiny, tmp_path / "chip", card=card, size=SIZE, graph_only=True)
+        report = oak.export_oak(tiny_model, tmp_path / "chip", card=card, size=CHIP_SIZE, graph_only=True)
         assert 255 * report["parity"]["max_difference"] == pytest.approx(levels, abs=0.05)
         return
     with pytest.raises(RuntimeError, match=r"differs from torch by 1\.50 of 255"):
-        oak.export_oak(tiny, tmp_path / "chip", card=card, size=SIZE, graph_only=True)
+        oak.export_oak(tiny_model, tmp_path / "chip", card=card, size=CHIP_SIZE, graph_only=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

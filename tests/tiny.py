@@ -5,6 +5,9 @@ import torch
 from restyle.nn.fast import FastStyleEncoder, FastStylizer
 from restyle.nn.networks import Model
 
+CHIP_SIZE = (64, 96)
+"""Height and width of the pictures that its graph for the OAK-1 takes."""
+
 
 class TinyModel(Model):
     def __init__(self):
