@@ -197,7 +197,8 @@ class OpenVinoGraph:
             for request in self._requests(inputs, only):
                 # A port has several names where OpenVINO has removed an operation that does nothing.
                 known = [port.get_names() & inputs.keys() for port in request.model_inputs]
-                results = request.infer({place: inputs[name] for place, names in enumerate(known) for name in names})
+                given = {place: inputs[name] for place, names in enumerate(known) for name in names}
+                results = request.infer(given, share_inputs=True)
                 found |= {name: value for port, value in results.items() for name in port.get_names() - {EXACT}}
             return found
 
@@ -274,26 +275,54 @@ def _with_byte_pictures(model: Any) -> Any:
     """Put the conversions from and to bytes into the graph: four-dimensional inputs and outputs become NHWC uint8."""
     import openvino as ov
     from openvino import opset13 as ops
-    from openvino.preprocess import PrePostProcessor
 
-    steps = PrePostProcessor(model)
-    for index, port in enumerate(model.inputs):
-        if port.partial_shape.rank.get_length() == 4:
-            steps.input(index).tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-            steps.input(index).model().set_layout(ov.Layout("NCHW"))
-            steps.input(index).preprocess().convert_element_type(ov.Type.f32).scale(255.0)
-    model = steps.build()
-    results = []
+    white, to_nchw, to_nhwc = (ops.constant(value) for value in (np.float32(255), [0, 3, 1, 2], [0, 2, 3, 1]))
+    parameters, results, as_nhwc = [], [], {}
+    for port in model.inputs:
+        parameter = port.node
+        if _rank(port) == 4:
+            count, channels, height, width = port.partial_shape
+            parameter = ops.parameter(ov.PartialShape([count, height, width, channels]), ov.Type.u8)
+            parameter.output(0).get_tensor().set_names(port.get_names())
+            values = ops.convert(parameter, ov.Type.f32)
+            picture = ops.divide(ops.transpose(values, to_nchw), white)
+            as_nhwc[picture.get_name()] = ops.divide(values, white)
+            for target in port.get_target_inputs():
+                target.replace_source_output(picture.output(0))
+        parameters.append(parameter)
+
+    def turned(value: Any) -> Any:
+        """An NCHW value as NHWC; sums, products and bounds are worked out in NHWC, so that little is moved."""
+        node = value.get_node()
+        if _rank(value) == 0:
+            return value
+        if node.get_name() in as_nhwc:
+            return as_nhwc[node.get_name()].output(0)
+        pointwise = node.get_type_name() in _POINTWISE and all(_rank(one) in (0, 4) for one in node.input_values())
+        if not pointwise or len(value.get_target_inputs()) > 1:
+            return ops.transpose(value, to_nhwc).output(0)
+        for place in node.inputs():
+            place.replace_source_output(turned(place.get_source_output()))
+        node.constructor_validate_and_infer_types()
+        return value
+
     for port in model.outputs:
         value, names = port.node.input_value(0), port.get_names()
-        if port.partial_shape.rank.get_length() == 4:
-            value = ops.transpose(value, ops.constant([0, 2, 3, 1]))
-            value = ops.multiply(value, ops.constant(np.float32(255)))
-            value = ops.convert(ops.round(value, "half_to_even"), "u8")
+        if _rank(port) == 4:
+            value = ops.multiply(turned(value), white)
+            value = ops.convert(ops.round(value, "half_to_even"), ov.Type.u8)
         result = ops.result(value)
         result.output(0).get_tensor().set_names(names)
         results.append(result)
-    return ov.Model(results, model.get_parameters())
+    return ov.Model(results, parameters)
+
+
+_POINTWISE = ("Add", "Clamp", "Divide", "Maximum", "Minimum", "Multiply", "Subtract")
+
+
+def _rank(port: Any) -> int | None:
+    rank = port.get_partial_shape().rank
+    return rank.get_length() if rank.is_static else None
 
 
 def _tensor(model: Any, name: str) -> Any:

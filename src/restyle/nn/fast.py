@@ -18,7 +18,7 @@ class FastStylizer(Stylizer):
     One AdaIN site, after the encoder. Each later layer has a scale and a shift per channel from the style vector but
     does not normalise: networks that normalise again and again steer their statistics with spikes that show as blobs.
     Strength mixes the photograph with its painting at full strength.
-    The picture is padded by reflection inside and cropped back, so the network's zero padding never meets the picture.
+    Nothing is padded with zeros: the picture, and later the features, are reflected as far as the convolutions reach.
 
     Args:
         channels: S, width at 1/8 of the size.
@@ -28,7 +28,7 @@ class FastStylizer(Stylizer):
         up: Widths at 1/4 and 1/2 on the way up.
     """
 
-    MARGIN = 8  # pixels, one cell at 1/8 of the size: as far as the zero padding of either way reaches
+    REACH = 6  # pixels above and to the left of a cell of 8x8 that the way down sees with it
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class FastStylizer(Stylizer):
             "up": list(up),
         }
         self.sites, self.grid = channels, 8
-        self.down1 = nn.Conv2d(12, stem, 3, stride=2, padding=1)
-        self.down2 = nn.Conv2d(stem, channels, 3, stride=2, padding=1)
+        self.down1 = nn.Conv2d(3, stem, 6, stride=4)
+        self.down2 = nn.Conv2d(stem, channels, 3, stride=2)
         self.blocks = nn.ModuleList(InvertedResidual(channels, expansion * channels) for _ in range(blocks))
         self.up1 = UpsampledConv(channels, up[0], 3)
         self.up2 = UpsampledConv(up[0], up[1], 3)
@@ -61,23 +61,18 @@ class FastStylizer(Stylizer):
         self, content: Tensor, style: Tensor, strength: Tensor, statistics: Tensor, given: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See ``Stylizer.paint``."""
-        features = F.pixel_unshuffle(self._pad(content), 2)
-        features = self.down2(F.relu(self.down1(features)))
-        # The cells of the margin have seen the zero padding; only those of the picture itself go on.
-        features = features[:, :, 1:-1, 1:-1]
+        features = self.down2(F.relu(self.down1(self._pad(content))))
         features, own = self.normalise(features, style, torch.ones_like(strength), statistics, given)
 
         rest = style[:, 2 * self.sites :, None, None]
         modulation = torch.split(rest, [2 * width for width in self.modulated], 1)
         for block, pair in zip(self.blocks, modulation[:-2], strict=True):
             features = block(features, pair)
-        features = F.pad(features, (1, 1, 1, 1), mode="reflect")  # a margin again, for the zero padding on the way up
+        features = F.pad(features, (1, 1, 1, 1), mode="reflect")
         features = F.relu(modulate(self.up1(features), modulation[-2]))
         features = F.relu(modulate(self.up2(features), modulation[-1]))
         painted = 0.5 + self.out(features)
-
-        margin = self.MARGIN
-        painted = painted[:, :, margin : margin + content.shape[2], margin : margin + content.shape[3]]
+        painted = painted[:, :, : content.shape[2], : content.shape[3]]
         if not self.training:  # while training, the losses shall see how far outside 0..1 a colour lies
             painted = painted.clamp(0, 1)
         # Differs: the paper mixes features. Here pictures are mixed, which lie exactly upon each other: strength 0 is
@@ -85,10 +80,9 @@ class FastStylizer(Stylizer):
         return content + strength[:, :, None, None] * (painted - content), own
 
     def _pad(self, content: Tensor) -> Tensor:
-        """Reflect a margin around the picture and fill up to a multiple of 8."""
-        margin = self.MARGIN
-        bottom, right = (margin + (-side) % 8 for side in content.shape[2:])
-        return F.pad(content, (margin, right, margin, bottom), mode="reflect")
+        """Reflect what the way down reaches, and fill up to a multiple of 8."""
+        bottom, right = ((-side) % 8 for side in content.shape[2:])
+        return F.pad(content, (self.REACH, right, self.REACH, bottom), mode="reflect")
 
 
 class FastStyleEncoder(nn.Module):
@@ -179,12 +173,12 @@ class InvertedResidual(nn.Module):
 
 
 class UpsampledConv(nn.Module):
-    """Nearest upsampling by 2 and then a convolution, computed without ever making the upsampled map.
+    """Nearest upsampling by 2 and then a convolution without padding, computed without ever making the upsampled map.
 
     The pixels of a 2x2 group see the same few input pixels through different sums of the kernel's taps. With the taps
-    summed beforehand, the same numbers (also at the zero-padded border) come from a 4x4 transposed convolution of
-    stride 2 for a 3x3 kernel (4/9 of the arithmetic), and from a 3x3 convolution with a pixel shuffle for a 5x5 kernel
-    (faster where the outputs are few). The taps stay tied, so there is no checkerboard.
+    summed beforehand, the same numbers come from a 4x4 transposed convolution of stride 2 for a 3x3 kernel (4/9 of the
+    arithmetic), and from a 3x3 convolution with a pixel shuffle for a 5x5 kernel (faster where the outputs are few).
+    The taps stay tied, so there is no checkerboard.
 
     Args:
         inputs: Channels in.
@@ -221,21 +215,21 @@ class UpsampledConv(nn.Module):
         weight = self.folded_weight().detach()
         layer: nn.Module
         if self.fold.dim() == 2:
-            convolution: nn.Module = nn.ConvTranspose2d(weight.shape[0], weight.shape[1], 4, stride=2, padding=1)
+            convolution: nn.Module = nn.ConvTranspose2d(weight.shape[0], weight.shape[1], 4, stride=2, padding=2)
             layer, bias = convolution, self.bias.detach()
         else:
-            convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+            convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 3)
             layer = nn.Sequential(convolution, nn.PixelShuffle(2))
             bias = self.bias.detach().repeat_interleave(4)
         convolution.load_state_dict({"weight": weight, "bias": bias})
         return layer
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, inputs, h, w) to (N, outputs, 2h, 2w)."""
+        """(N, inputs, h, w) to (N, outputs, 2h - kernel + 1, 2w - kernel + 1)."""
         weight = self.folded_weight()
         if self.fold.dim() == 2:
-            return F.conv_transpose2d(features, weight, self.bias, stride=2, padding=1)
-        return F.pixel_shuffle(F.conv2d(features, weight, self.bias.repeat_interleave(4), padding=1), 2)
+            return F.conv_transpose2d(features, weight, self.bias, stride=2, padding=2)
+        return F.pixel_shuffle(F.conv2d(features, weight, self.bias.repeat_interleave(4)), 2)
 
 
 def modulate(features: Tensor, modulation: Tensor) -> Tensor:

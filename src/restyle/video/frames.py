@@ -151,7 +151,7 @@ class ToFrame:
         missing = [(0, wanted - given) for wanted, given in zip(self._size, pixels.shape, strict=False)]
         if any(map(any, missing)):
             pixels = np.pad(pixels, [*missing, (0, 0)], mode="edge")
-        frame = VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")  # without a copy
         if self._format == "rgb24":
             return frame
         return self._scaler.reformat(

@@ -48,8 +48,7 @@ class OakStylizer(nn.Module):
             raise ValueError(
                 f"size must be multiples of {STEP}, at least {SMALLEST} pixels each, got {size[0]}x{size[1]}"
             )
-        self.down1 = _unshuffled(stylizer.down1)
-        self.down2 = _without_padding(stylizer.down2)
+        self.down1, self.down2 = stylizer.down1, stylizer.down2
         self.blocks = stylizer.blocks
         self.up1, self.up2 = _upsampled(stylizer.up1), _upsampled(stylizer.up2)
         self.out = _painted_to_255(stylizer.out)
@@ -76,8 +75,8 @@ class OakStylizer(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) in 0..255 to what reaches the AdaIN site, (1, S, H/8, W/8)."""
-        # Of the margin that FastStylizer reflects, its cells see six pixels, and only above and to the left.
-        content = F.pad(image * (1 / 255), (6, 0, 6, 0), mode="reflect")
+        reach = FastStylizer.REACH
+        content = F.pad(image * (1 / 255), (reach, 0, reach, 0), mode="reflect")
         features: Tensor = self.down2(F.relu(self.down1(content)))
         return features
 
@@ -171,19 +170,6 @@ def _residual(block: nn.Module, features: Tensor, scale: Tensor, shift: Tensor) 
     inner = block.depthwise(F.relu(block.expand(features)))
     result: Tensor = features + block.project(F.relu(inner * scale + shift))
     return result
-
-
-def _unshuffled(layer: nn.Conv2d) -> nn.Conv2d:
-    """A 3x3 convolution of stride 2 after ``pixel_unshuffle(2)``, as a 6x6 convolution of stride 4 of the picture."""
-    weight = layer.weight.detach()
-    outputs, inputs = weight.shape[:2]
-    # Channel (c, row, column) of the unshuffled picture at tap (y, x) is pixel (2 y + row, 2 x + column).
-    taps = weight.reshape(outputs, inputs // 4, 2, 2, 3, 3).permute(0, 1, 4, 2, 5, 3)
-    return _convolution(taps.reshape(outputs, inputs // 4, 6, 6), layer.bias, stride=4)
-
-
-def _without_padding(layer: nn.Conv2d) -> nn.Conv2d:
-    return _convolution(layer.weight, layer.bias, stride=2)
 
 
 def _upsampled(layer: UpsampledConv) -> nn.Sequential:
