@@ -30,6 +30,12 @@ from restyle.video.statistics import Statistics as Statistics
 
 Pixels = NDArray[np.uint8]
 
+Planes = tuple[Pixels, ...]
+"""Luma, (H, W), and both colour differences at half the size: as most videos store a picture, and half the work."""
+
+Way = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""For a plane: columns and rows to where each point was in the last one, (H, W, 2), and how much of that is kept."""
+
 FLOW_SIDE = 180
 """Short side, in pixels, at which motion is looked for: twice this costs three times as much and calms no better."""
 
@@ -61,9 +67,9 @@ FINE_WINDOW, WIDE_WINDOW = 5, 7
 """Sides in pixels of the windows around which strokes are contrast; the wide one at half the size."""
 
 PLACE = 16
-"""Distance in pixels of the points at which contrast is measured."""
+"""Side in pixels of the places of which contrast is measured."""
 
-CONTRAST = 1.1
+CONTRAST = 1.05
 """So much of a painting's contrast is brought back: a mean of strokes has softer edges than each, and needs more."""
 
 MOST_GAIN = 2.0
@@ -162,26 +168,21 @@ class Blender:
 
     def __init__(self, calm: float) -> None:
         self._calm = calm
-        self._last: Pixels | None = None
+        self._last: Planes | None = None
         self._averaged = 0
 
     def __call__(self, painted: Pixels, motion: Motion | None) -> Pixels:
         """(H, W, 3) uint8 painted to the calm result of the same shape."""
-        if self._last is None or motion is None or self._last.shape != painted.shape:
-            self._last, self._averaged = painted, 1
+        last, now = self._last, _planes(painted)
+        if last is None or motion is None or last[0].shape != now[0].shape:
+            self._last, self._averaged = now, 1
             return painted
         # Of the second frame one half, of the third one third: a scene does not turn soft all at once.
         calm = min(self._calm, self._averaged / (self._averaged + 1))
         self._averaged += 1
-        height, width = painted.shape[:2]
-        flow = _enlarged(motion.flow, (height, width))
-        flow *= np.float32(height / motion.flow.shape[0])
-        flow += grid_of((height, width))
-        moved = cv2.remap(self._last, flow, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        share = _enlarged(cv2.LUT(motion.trust, _SHARE) * np.float32(calm), (height, width))
-        blended = cv2.blendLinear(moved, painted, share, 1 - share)
-        self._last = _with_colours_of(painted, _with_strokes_of(painted, blended))
-        return self._last
+        full, half = (_way(motion, calm, plane.shape[:2]) for plane in now[:2])
+        self._last = tuple(map(_calmed, last, now, (full, half, half)))
+        return _joined(self._last)
 
 
 _TRUST = (255 * np.exp(-np.square(np.arange(256) / TOLERANCE))).astype(np.uint8)
@@ -196,37 +197,59 @@ def _smooth_step(numbers: NDArray[np.float32], start: float, end: float) -> NDAr
 _SHARE = _smooth_step(np.linspace(0, 1, 256, dtype=np.float32), *TRUSTED)
 
 
+def _planes(pixels: Pixels) -> Planes:
+    _, *chroma = cv2.split(cv2.cvtColor(_halved(pixels), cv2.COLOR_RGB2YCrCb))
+    return to_grey(pixels), *chroma
+
+
+def _joined(planes: Planes) -> Pixels:
+    luma, *chroma = planes
+    large = (cv2.resize(plane, luma.shape[::-1], interpolation=cv2.INTER_LINEAR) for plane in chroma)
+    pixels: Pixels = cv2.cvtColor(cv2.merge([luma, *large]), cv2.COLOR_YCrCb2RGB)
+    return pixels
+
+
+def _way(motion: Motion, calm: float, size: tuple[int, int]) -> Way:
+    where = _enlarged(motion.flow, size)
+    where *= np.float32(size[0] / motion.flow.shape[0])
+    where += grid_of(size)
+    return where, _enlarged(cv2.LUT(motion.trust, _SHARE) * np.float32(calm), size)
+
+
+def _calmed(last: Pixels, painted: Pixels, way: Way) -> Pixels:
+    """A plane blended with that of the last result, and its strokes as crisp as those painted."""
+    where, share = way
+    moved = cv2.remap(last, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    blended = cv2.blendLinear(moved, painted, share, 1 - share)
+    return _with_spread_of(painted, _with_strokes_of(painted, blended))
+
+
 def _with_strokes_of(painted: Pixels, blended: Pixels) -> Pixels:
     """Bring back the contrast of strokes that averaging has taken, place by place: first of wide ones, then of fine."""
-    height, width = painted.shape[:2]
-    half = max(1, width // 2), max(1, height // 2)
-    wide, wide_blended = (cv2.resize(one, half, interpolation=cv2.INTER_AREA) for one in (painted, blended))
+    wide, wide_blended = _halved(painted), _halved(blended)
     change = cv2.subtract(_with_contrast_of(wide, wide_blended, WIDE_WINDOW), wide_blended, dtype=cv2.CV_16S)
-    change = cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
+    change = cv2.resize(change, painted.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return _with_contrast_of(painted, cv2.add(blended, change, dtype=cv2.CV_8U), FINE_WINDOW)
 
 
 def _with_contrast_of(painted: Pixels, blended: Pixels, window: int) -> Pixels:
     """Strengthen what is smaller than a window, to ``CONTRAST`` times what it has in ``painted``."""
-    around = cv2.blur(blended, (window, window))
-    wanted, found = (_contrast(to_grey(one), window) for one in (painted, blended))
-    gain = (CONTRAST * wanted + 0.5) / (found + 0.5) - 1
-    share = _enlarged(np.clip(gain / MOST_GAIN, 0, 1), painted.shape[:2])
-    sharp = cv2.addWeighted(blended, 1 + MOST_GAIN, around, -MOST_GAIN, 0)
-    result: Pixels = cv2.blendLinear(sharp, blended, share, 1 - share)
+    wanted, found = (_contrast(one, window) for one in (painted, blended))
+    gain = _enlarged(np.clip((CONTRAST * wanted + 0.5) / (found + 0.5) - 1, 0, MOST_GAIN), painted.shape)
+    result: Pixels = cv2.blendLinear(blended, cv2.blur(blended, (window, window)), 1 + gain, -gain)
     return result
 
 
-def _contrast(grey: Pixels, window: int) -> NDArray[np.float32]:
+def _contrast(plane: Pixels, window: int) -> NDArray[np.float32]:
     """About (H / 16, W / 16): how much the points of a place differ from their surroundings."""
-    apart = cv2.blur(cv2.absdiff(grey, cv2.blur(grey, (window, window))), (PLACE, PLACE))
-    first_row, first_column = (min(PLACE, side) // 2 for side in grey.shape)
-    few: NDArray[np.float32] = apart[first_row::PLACE, first_column::PLACE].astype(np.float32)
+    apart = _halved(_halved(cv2.absdiff(plane, cv2.blur(plane, (window, window)))))
+    places = max(1, plane.shape[1] // PLACE), max(1, plane.shape[0] // PLACE)
+    few: NDArray[np.float32] = cv2.resize(apart, places, interpolation=cv2.INTER_AREA).astype(np.float32)
     return few
 
 
-def _with_colours_of(painted: Pixels, blended: Pixels) -> Pixels:
-    """Bring back the spread of colours over the whole picture, by up to a tenth."""
+def _with_spread_of(painted: Pixels, blended: Pixels) -> Pixels:
+    """Bring back how far luma or colours spread over the whole picture, by up to a tenth."""
     few = slice(None, None, 4)  # a sixteenth of the points tells it as well
     (mean, spread), (own_mean, own_spread) = (
         cv2.meanStdDev(np.ascontiguousarray(one[few, few])) for one in (painted, blended)
@@ -244,7 +267,16 @@ def _reduced(pixels: Pixels) -> Pixels:
     if short >= SMALLEST_FLOW_SIDE and share == 1:
         return pixels
     how = cv2.INTER_AREA if share < 1 else cv2.INTER_LINEAR
-    small: Pixels = cv2.resize(pixels, (round(width * share), round(height * share)), interpolation=how)
+    size = round(width * share), round(height * share)
+    while share <= 0.5:  # a quarter of the time: halving is by far the fastest
+        pixels, share = _halved(pixels), 2 * share
+    small: Pixels = cv2.resize(pixels, size, interpolation=how)
+    return small
+
+
+def _halved(pixels: Pixels) -> Pixels:
+    half = max(1, pixels.shape[1] // 2), max(1, pixels.shape[0] // 2)
+    small: Pixels = cv2.resize(pixels, half, interpolation=cv2.INTER_AREA)
     return small
 
 
