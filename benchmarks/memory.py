@@ -28,7 +28,7 @@ PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "memory.png"
 SIDES = (512, 1024, 2048, 4096, 6000, 10_000)
 
 LARGEST_WHOLE = 6000
-"""Beyond this the whole at once takes 13 GB: not on everybody's machine."""
+"""Beyond this the whole at once takes 11 GB: not on everybody's machine."""
 
 
 def photograph(side: int) -> np.ndarray:

