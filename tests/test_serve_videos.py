@@ -1,5 +1,6 @@
 """Videos over HTTP: a job, its progress, its result, and nothing left behind."""
 
+import errno
 import io
 import json
 import os
@@ -20,6 +21,7 @@ pytest.importorskip("av")
 pytest.importorskip("cv2")
 import av
 
+from restyle.errors import VideoError
 from restyle.serve.jobs import JobRunner
 from restyle.serve.limits import Limits
 from served import asking, wait_until
@@ -260,6 +262,21 @@ def test_why_a_job_failed_is_told_without_the_servers_folders(temporary):
         jobs.start(job, work)
         wait_until(lambda: job.ended is not None)
         assert job.problem == (415, "cannot write the file: the file exists already")
+    finally:
+        jobs.close()
+
+
+def test_a_full_disk_is_the_servers_fault_not_the_videos(temporary):
+    def work(source, result, report):
+        raise VideoError("cannot write the file") from OSError(errno.ENOSPC, "No space left on device")
+
+    jobs = JobRunner(Limits())
+    jobs.open()
+    try:
+        job = jobs.prepare()
+        jobs.start(job, work)
+        wait_until(lambda: job.ended is not None)
+        assert job.problem == (507, "the server's disk is full just now")
     finally:
         jobs.close()
 

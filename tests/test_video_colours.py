@@ -1,6 +1,8 @@
 """Between FFmpeg's frames and pixels: colours stay what they are, and rotated video comes out upright."""
 
 import itertools
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -9,6 +11,8 @@ import pytest
 
 from clips import close, copy, frames_of, panned, write_clip
 from restyle.video.frames import Colour, Orientation, ToFrame, ToPixels
+from restyle.video.reader import Clip, Frame
+from restyle.video.writer import Encoding, VideoWriter
 
 
 def yuv(rgb, matrix, full):
@@ -97,3 +101,35 @@ def _shown(stored, path):
     shown = np.zeros((np.ptp(y) + 1, np.ptp(x) + 1, 3), np.uint8)
     shown[y - y.min(), x - x.min()] = stored
     return shown
+
+
+def test_encoders_of_rgb_are_not_told_a_matrix(tmp_path):
+    (pixels,) = panned(1)
+    clip = Clip(pixels.shape[:2], Fraction(25), Fraction(1, 12800), Colour())
+    with VideoWriter(tmp_path / "rgb.mkv", clip, Encoding("libx264rgb", crf=0, pixel_format="rgb24")) as writer:
+        writer.write(Frame(pixels, 0, 512, 0.0))
+    assert np.array_equal(frames_of(tmp_path / "rgb.mkv")[0].pixels, pixels)
+
+
+AT_THE_END_OF_A_PAGE = """
+import ctypes, mmap, sys
+import numpy as np
+from restyle.video.frames import Colour, ToFrame
+
+height, width = map(int, sys.argv[1:])
+size = height * width * 3
+pages = -(-size // mmap.PAGESIZE)
+memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+guard = ctypes.c_void_p(start + pages * mmap.PAGESIZE)
+assert ctypes.CDLL(None).mprotect(guard, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+pixels = np.frombuffer(memory, np.uint8, size, pages * mmap.PAGESIZE - size).reshape(height, width, 3)
+ToFrame(Colour(), (height, width), "yuv420p")(pixels)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect as Linux has it")
+def test_nothing_beyond_a_picture_is_read():
+    # FFmpeg reads on behind the last row; where the memory ends there, the program would.
+    for size in ("854", "480"), ("34", "20"), ("258", "128"):
+        subprocess.run([sys.executable, "-c", AT_THE_END_OF_A_PAGE, *size[::-1]], check=True)

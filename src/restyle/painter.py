@@ -150,7 +150,7 @@ def tile_side(size: tuple[int, int], tile: int | None) -> int:
 def estimate_memory(size: tuple[int, int], tile: int | None = None) -> int:
     """Bytes of memory that painting a picture of (height, width) takes, the program and the picture included.
 
-    Within a fifteenth of what was measured with the bundled model, in tiles up to two fifths above it; other models may
+    Within a fifteenth of what was measured with the bundled model, in tiles up to half as much again; other models may
     need more. ``tile`` is as for ``Stylizer.apply``.
     """
     pixels = size[0] * size[1]

@@ -280,7 +280,7 @@ def _with_byte_pictures(model: Any) -> Any:
     parameters, results, as_nhwc = [], [], {}
     for port in model.inputs:
         parameter = port.node
-        if _rank(port) == 4:
+        if port.partial_shape.rank.get_length() == 4:
             count, channels, height, width = port.partial_shape
             parameter = ops.parameter(ov.PartialShape([count, height, width, channels]), ov.Type.u8)
             parameter.output(0).get_tensor().set_names(port.get_names())
@@ -308,7 +308,7 @@ def _with_byte_pictures(model: Any) -> Any:
 
     for port in model.outputs:
         value, names = port.node.input_value(0), port.get_names()
-        if _rank(port) == 4:
+        if port.partial_shape.rank.get_length() == 4:
             value = ops.multiply(turned(value), white)
             value = ops.convert(ops.round(value, "half_to_even"), ov.Type.u8)
         result = ops.result(value)

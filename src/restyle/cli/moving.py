@@ -137,7 +137,7 @@ def video(
     ] = None,
     pixel_format: Annotated[
         str,
-        typer.Option(help="yuv420p plays everywhere, yuv444p keeps all colour and odd sides.",
+        typer.Option(help="yuv420p plays everywhere, yuv444p keeps odd sides and, without calm, all colour.",
                      rich_help_panel=ENCODING),
     ] = "yuv420p",
     encoder_option: Annotated[

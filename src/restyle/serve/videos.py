@@ -67,7 +67,7 @@ class JobInfo(BaseModel):
 @router.post(
     "/v1/videos",
     status_code=202,
-    responses={**REFUSALS, **describe(501)},
+    responses={**REFUSALS, **describe(501, 507)},
     dependencies=[Depends(known_fields_only)],
 )
 async def paint_video(

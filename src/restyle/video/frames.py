@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 # Numbers of the standard H.273, which FFmpeg uses.
 RGB, BT709, UNSPECIFIED, FCC, BT470BG, SMPTE170M, SMPTE240M, BT2020 = 0, 1, 2, 4, 5, 6, 7, 9
 LIMITED, FULL = int(ColorRange.MPEG), int(ColorRange.JPEG)
+BEYOND = 64
+"""Bytes that must lie behind a picture's last row: swscale reads on, by up to 48 as measured, and would crash."""
+
 HDR_TRANSFERS = (16, 18)
 """PQ and HLG."""
 
@@ -151,7 +154,10 @@ class ToFrame:
         missing = [(0, wanted - given) for wanted, given in zip(self._size, pixels.shape, strict=False)]
         if any(map(any, missing)):
             pixels = np.pad(pixels, [*missing, (0, 0)], mode="edge")
-        frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")  # without a copy
+        padded = np.empty(pixels.size + BEYOND, np.uint8)
+        rows = padded[: pixels.size].reshape(pixels.shape)
+        rows[:] = pixels
+        frame = VideoFrame.from_numpy_buffer(rows, format="rgb24")  # from_ndarray copies, too, and much slower
         if self._format == "rgb24":
             return frame
         return self._scaler.reformat(

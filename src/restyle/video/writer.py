@@ -19,7 +19,7 @@ from av.container import OutputContainer
 from restyle.errors import DeviceError, UnknownNameError, VideoError
 from restyle.image import publish
 from restyle.video.beside import Beside
-from restyle.video.frames import ToFrame
+from restyle.video.frames import RGB, ToFrame
 from restyle.video.reader import Clip, Frame, VideoReader
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -68,7 +68,8 @@ class Encoding:
             too; None = what suits the file's ending.
         crf: Quality for encoders that know it, 0 = best; None = 18 for H.264, 20 for HEVC, 30 for VP9 and AV1.
         preset: Speed for encoders that know it, such as ``slow``; None = a fast one.
-        pixel_format: FFmpeg's name; ``yuv420p`` plays everywhere, ``yuv444p`` keeps all colour and odd sides.
+        pixel_format: FFmpeg's name; ``yuv420p`` plays everywhere, ``yuv444p`` keeps odd sides and, without calm, all
+            colour.
         options: The encoder's own options, such as ``{"tune": "animation"}``.
     """
 
@@ -253,7 +254,8 @@ class VideoWriter:
         context.time_base, context.framerate = clip.time_base, clip.rate
         context.sample_aspect_ratio = clip.aspect
         colour = clip.colour.written()
-        context.colorspace, context.color_range = colour.matrix, colour.range
+        context.colorspace = RGB if av.VideoFormat(context.pix_fmt).is_rgb else colour.matrix
+        context.color_range = colour.range
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
         context.flags |= Flags.frame_duration
         self._to_frame = ToFrame(colour, (height, width), context.pix_fmt)
