@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -34,7 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: FastAPI, listening: socket.socket, *, proxies: list[str]) -> None:
-    """Serve until a signal, then finish what has begun.
+    """Serve until a signal, then finish what has begun. From the main thread; Ctrl-C is raised again at the end.
 
     Args:
         app: From ``create_app``.
@@ -52,7 +53,15 @@ def run(app: FastAPI, listening: socket.socket, *, proxies: list[str]) -> None:
         ws_max_size=LARGEST_MESSAGE,
         timeout_graceful_shutdown=LONGEST_GOODBYE_S,
     )
-    _Server(config, on_signal=app.state.shared.jobs.cancel_all).run(sockets=[listening])
+    server = _Server(config, on_signal=app.state.shared.jobs.cancel_all)
+    # uvicorn listens to Ctrl-C only once its loop runs; one that comes earlier must not break off what is being built.
+    before = signal.signal(signal.SIGINT, server.handle_exit)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if server.interrupted:
+        signal.raise_signal(signal.SIGINT)
 
 
 class Connection(H11Protocol):
@@ -99,8 +108,10 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_signal = on_signal
+        self.interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.interrupted |= sig == signal.SIGINT
         self._on_signal()
         super().handle_exit(sig, frame)
 
