@@ -248,6 +248,19 @@ def test_results_expire(temporary):
     assert list(temporary.iterdir()) == []
 
 
+def problem_of(work):
+    """What a job says of why it failed."""
+    jobs = JobRunner(Limits())
+    jobs.open()
+    try:
+        job = jobs.prepare()
+        jobs.start(job, work)
+        wait_until(lambda: job.ended is not None)
+        return job.problem
+    finally:
+        jobs.close()
+
+
 def test_why_a_job_failed_is_told_without_the_servers_folders(temporary):
     from restyle.video.writer import check_writable
 
@@ -255,30 +268,14 @@ def test_why_a_job_failed_is_told_without_the_servers_folders(temporary):
         result.touch()
         check_writable(result)
 
-    jobs = JobRunner(Limits())
-    jobs.open()
-    try:
-        job = jobs.prepare()
-        jobs.start(job, work)
-        wait_until(lambda: job.ended is not None)
-        assert job.problem == (415, "cannot write the file: the file exists already")
-    finally:
-        jobs.close()
+    assert problem_of(work) == (415, "cannot write the file: the file exists already")
 
 
 def test_a_full_disk_is_the_servers_fault_not_the_videos(temporary):
     def work(source, result, report):
         raise VideoError("cannot write the file") from OSError(errno.ENOSPC, "No space left on device")
 
-    jobs = JobRunner(Limits())
-    jobs.open()
-    try:
-        job = jobs.prepare()
-        jobs.start(job, work)
-        wait_until(lambda: job.ended is not None)
-        assert job.problem == (507, "the server's disk is full just now")
-    finally:
-        jobs.close()
+    assert problem_of(work) == (507, "the server's disk is full just now")
 
 
 def test_a_field_of_pictures_alone_is_not_left_aside(start, film, content):
