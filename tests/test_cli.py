@@ -317,6 +317,25 @@ def test_an_interruption_ends_with_130_and_leaves_nothing(run, photo_file, tmp_p
     assert not (tmp_path / "o.png").exists()
 
 
+@pytest.mark.parametrize("library", ["typer", "openvino"])
+def test_an_interruption_while_libraries_are_loaded_ends_with_130(photo_file, library):
+    program = f"""
+import importlib.abc, sys
+from restyle.__main__ import main
+class Interrupted(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "openvino":  # as pybind11 tells it
+            raise ImportError("initialization failed") from KeyboardInterrupt()
+        if name == {library!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+main()"""
+    command = [sys.executable, "-c", program, "image", str(photo_file), "--style", "wave", "-o", "o.png"]
+    done = subprocess.run(command, cwd=photo_file.parent, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert not (photo_file.parent / "o.png").exists()
+
+
 def test_names_that_the_terminal_cannot_show_stop_nothing(photo, tmp_path):
     write_image(tmp_path / "雪.png", photo)
     command = [sys.executable, "-m", "restyle", "image", "雪.png", "--style", "wave", "-o", "ü.png"]

@@ -64,6 +64,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except Exception as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
         code = exit_code(error)
         if "--json" in sys.argv:
             print_json(error_document(error))
@@ -72,3 +74,8 @@ def main() -> None:
         if str(error):  # without a command, the help has been printed and there is nothing to add
             typer.echo(f"restyle: {describe(error)}", err=True)
     sys.exit(code)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: libraries that were just being loaded say that they failed."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _was_interrupted(error.__cause__))
