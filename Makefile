@@ -23,6 +23,7 @@ bench: $(VENV)/.bench  ## measure speed against a peer, and the time to the firs
 docs: $(VENV)/.dev  ## paint the pictures of the README anew
 	$(BIN)/python examples/contact_sheet.py -o docs/pictures
 	$(BIN)/python examples/controls.py -o docs/pictures
+	$(BIN)/python examples/calm.py -o docs/pictures
 
 clean:
 	rm -rf $(VENV) stylized.png .mypy_cache .pytest_cache .ruff_cache
