@@ -267,6 +267,15 @@ def test_the_command_exports_a_model_folder_again(folder, tmp_path, run):
     assert (document["name"], document["version"], document["size"]) == ("tiny", "2.0", [32, 40])
 
 
+def test_figures_of_the_weights_do_not_stay_with_rounded_ones(folder, tmp_path, run):
+    shutil.copytree(folder, tmp_path / "tiny")
+    card = json.loads((folder / "model.json").read_text())
+    (tmp_path / "tiny" / "model.json").write_text(json.dumps({**card, "quality": {"style_vgg": 0.1}}))
+    for precision in ("f32", "int8"):
+        assert run("export", tmp_path / "tiny", "-o", tmp_path / precision, "--precision", precision)[0] == 0
+        assert ("quality" in json.loads((tmp_path / precision / "model.json").read_text())) == (precision == "f32")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from clips import frame_times, move_packet, packets, panned, write_clip
+from restyle.controls.masks import MaskFile, PersonMask
 from restyle.errors import VideoError
 from restyle.image import write_image
 from restyle.runtime import computes_bf16
@@ -67,10 +68,12 @@ def test_looks(model, wave, clip, tmp_path):
     content = frames_of(clip)[5]
     white = np.zeros((64, 96), np.uint8)
     white[:, 48:] = 255
+    write_image(white_file := tmp_path / "white.png", np.dstack([white] * 3))
     looks = {
         "plain": Look(wave, calm=0),
         "colors": Look(wave, calm=0, keep_colors="luminance"),
         "mask": Look(wave, calm=0, mask=white),
+        "mask file": Look(wave, calm=0, mask=MaskFile(white_file)),
         "large": Look(wave, calm=0, work_size=32),
         "calm": Look(wave),
     }
@@ -81,12 +84,15 @@ def test_looks(model, wave, clip, tmp_path):
     assert apart(found["plain"], model.apply(content, wave)) < 4
     assert apart(found["colors"], model.apply(content, wave, keep_colors="luminance")) < 4
     assert apart(found["large"], model.apply(content, wave, work_size=32)) < 4
+    assert np.array_equal(found["mask"], found["mask file"])
     assert apart(found["mask"][:, :44], content[:, :44]) < 4
     assert apart(found["mask"][:, 52:], found["plain"][:, 52:]) < 4
     assert apart(found["calm"], found["plain"]) > 1
 
 
-@pytest.mark.parametrize("options", [{"calm": -0.1}, {"calm": 1.1}, {"calm": float("nan")}, {"strength": 3}])
+@pytest.mark.parametrize(
+    "options", [{"calm": -0.1}, {"calm": 1.1}, {"calm": float("nan")}, {"strength": 3}, {"mask": PersonMask()}]
+)
 def test_looks_that_cannot_be(wave, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Look(wave, **options)

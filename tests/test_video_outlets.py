@@ -9,6 +9,7 @@ import threading
 import types
 from io import BytesIO
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -100,18 +101,28 @@ def test_raw_pictures_and_recordings(tmp_path):
 def test_recordings_begin_and_end_on_demand(tmp_path):
     wanted, said = [True], []
     recorder = Recorder(tmp_path / "film.mkv", (64, 96), lambda: wanted[0], tell=said.append)
-    for i, pixels in enumerate(panned(9)):
-        wanted[0] = i not in (3, 4, 5)
+    for i, pixels in enumerate(panned(13)):
+        wanted[0] = i not in (3, 4, 5, 9)
         recorder.write(pixels)
     assert os.listdir(tmp_path).count("film.mkv") == 1  # finished, though the camera goes on
     recorder.close()
     recorder.close()
-    assert said == [f"recorded {tmp_path / name}" for name in ("film.mkv", "film-2.mkv")]
-    for name in ("film.mkv", "film-2.mkv"):
+    assert said == [f"recorded {tmp_path / name}" for name in ("film.mkv", "film-2.mkv", "film-3.mkv")]
+    for name in ("film.mkv", "film-2.mkv", "film-3.mkv"):
         with VideoReader(tmp_path / name) as reader:
             assert sum(isinstance(item, Frame) for item in reader) == 3
-    assert free_path(tmp_path / "film.mkv").name == "film-3.mkv"
+    assert free_path(tmp_path / "film.mkv").name == "film-4.mkv"
     assert free_path(tmp_path / "other.mkv").name == "other.mkv"
+
+
+def test_a_link_tells_the_container_by_its_own_name(tmp_path):
+    (tmp_path / "film.mp4").symlink_to(tmp_path / "store.bin")
+    film = Recording(tmp_path / "film.mp4", (64, 96), overwrite=True)
+    for pixels in panned(3):
+        film.write(pixels)
+    film.close()
+    with av.open(str(tmp_path / "store.bin")) as file:
+        assert "mp4" in file.format.name
 
 
 class FakeCamera:

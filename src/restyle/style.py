@@ -70,12 +70,6 @@ class Style:
         vector = share @ np.stack([style.vector for style in styles]).astype(np.float64)
         return Style(vector.astype(np.float32), styles[0].model)
 
-    def scale(self, factor: float) -> Style:
-        """The style with all its numbers times ``factor``: a building block of weighted sums."""
-        if not math.isfinite(factor):
-            raise ValueError(f"factor must be finite, got {factor}")
-        return Style(self.vector * np.float32(factor), self.model)
-
     def save(self, path: str | Path) -> None:
         """Write the style to a file, beside and then renamed; numpy's ``.npz`` format whatever the suffix.
 

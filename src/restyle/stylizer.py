@@ -230,7 +230,8 @@ class Stylizer:
         for value in [*strengths, *(region.strength for region in regions)]:
             check_options(strength=value, keep_colors=keep_colors, work_size=work_size, tile=tile)
         pictures = [to_pixels(photo) for photo in photos]
-        small = [_at_work_size(picture, work_size) for picture in pictures]
+        seen = [_without_hidden_colors(picture) for picture in pictures]
+        small = [_at_work_size(colors, work_size) for colors in seen]
         # A picture is a pile of regions, the lowest everywhere. First the network paints them all, then each is laid.
         piles = [
             [Region(mask, one, value), *regions]
@@ -248,10 +249,10 @@ class Stylizer:
             layers = []
             for number, region in enumerate(piles[i]):
                 painted = paintings.pop((i, number), None)
-                if painted is not None and small[i] is not picture:
-                    painted = enlarge(painted, small[i][:, :, :3], picture[:, :, :3])
+                if painted is not None and small[i] is not seen[i]:
+                    painted = enlarge(painted, small[i][:, :, :3], seen[i][:, :, :3])
                 if painted is not None:
-                    painted = keep_colors_of(painted, picture[:, :, :3], keep_colors)
+                    painted = keep_colors_of(painted, seen[i][:, :, :3], keep_colors)
                 layers.append((region.mask, painted))
             results.append(put_together(picture, layers))
         return results
@@ -276,14 +277,17 @@ class Stylizer:
             (N, H, W, 3) uint8, the painted frames; and (N, 2S) float32, the frames' own statistics.
 
         Raises:
+            TypeError: frames that are not uint8, or a style that is none.
             ValueError: strength outside 0..2, or a style of another model.
-            ShapeError: frames or statistics of another shape.
+            ShapeError: frames or statistics of another shape, or no frame.
         """
         check_options(strength=strength)
         self._check_style(style)
-        if frames.ndim != 4 or frames.shape[3] != 3 or min(frames.shape[1:3]) < MINIMUM_SIDE:
+        if frames.dtype != np.uint8:
+            raise TypeError(f"frames must be uint8, got {frames.dtype}")
+        if frames.ndim != 4 or frames.shape[3] != 3 or not len(frames) or min(frames.shape[1:3]) < MINIMUM_SIDE:
             raise ShapeError(
-                f"frames must be (N, H, W, 3) of at least {MINIMUM_SIDE} pixels a side, got {frames.shape}"
+                f"frames must be (N, H, W, 3), one or more of at least {MINIMUM_SIDE} pixels a side, got {frames.shape}"
             )
         count, numbers = len(frames), 2 * self.card.sites
         if statistics is not None and statistics.shape not in ((numbers,), (count, numbers)):
@@ -300,8 +304,8 @@ class Stylizer:
             work_size: As for ``apply``.
 
         Returns:
-            An estimate for the bundled model, within a fifth of what was measured; ``apply`` refuses what would take
-            more than the machine has.
+            An estimate for the bundled model, within a fifteenth of what was measured, in tiles up to half as much
+            again; ``apply`` refuses what would take more than the machine has.
         """
         small = size if work_size is None or work_size >= min(size) else fit_short_side(size, work_size)
         spared = size[0] * size[1] - small[0] * small[1]
@@ -376,6 +380,16 @@ def check_options(
         raise ValueError(f"style_crop must be center or random, got {style_crop!r}")
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
+
+
+def _without_hidden_colors(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture, of its mean colour where it is wholly transparent: what nobody sees must not matter."""
+    if pixels.shape[2] == 3 or pixels[:, :, 3].all() or not pixels[:, :, 3].any():
+        return pixels
+    hidden = pixels[:, :, 3] == 0
+    filled = pixels.copy()
+    filled[hidden, :3] = np.rint(pixels[~hidden, :3].mean(axis=0))
+    return filled
 
 
 def _at_work_size(pixels: NDArray[np.uint8], work_size: int | None) -> NDArray[np.uint8]:

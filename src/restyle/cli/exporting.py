@@ -27,7 +27,7 @@ LOCAL_SETTINGS = ("content", "style", "loss_weights", "output", "start", "valida
 """Settings of a run that name places on the machine that trained; they do not belong on a model's card."""
 
 KEPT = ("name", "version", "licence", "description", "data", "training", "quality")
-"""Of a model's card, what is true of the weights and so stays when they are exported again."""
+"""Of a model's card, what is true of the weights and so stays when they are exported again in float32."""
 
 CARD, WHERE = "The card", "The target"
 
@@ -93,6 +93,8 @@ def export(
     model, found, card = _read(source, encoder)
     given = {"name": name, "version": version, "licence": licence, "description": description, "data": data}
     basics = {"name": output.name, "version": "0.1.0", "licence": "unknown", "description": "", "data": ""}
+    if precision == "int8":
+        found.pop("quality", None)  # that of the weights before they were rounded
     document = {**basics, **found, **{key: value for key, value in given.items() if value is not None}}
     if to == "oak":
         if card is None:

@@ -115,6 +115,11 @@ def read_mask(mask: ImageLike, size: tuple[int, int], *, inverse: bool = False, 
     return blur(grey, feather) if feather else grey
 
 
+def mask_of(mask: MaskLike, photo: Pixels) -> Mask:
+    """The mask of a photograph, whatever tells it: (H, W) for (H, W, 3 or 4)."""
+    return mask.of(photo) if isinstance(mask, MaskFile | PersonMask) else read_mask(mask, photo.shape[:2])
+
+
 def check_feather(feather: float) -> None:
     """Refuse a radius that no edge can be softened by.
 
@@ -158,8 +163,7 @@ def put_together(photo: Pixels, layers: Sequence[tuple[MaskLike | None, Pixels |
             result = painted
         else:
             result = colours.copy() if result is None else result
-            grey = mask.of(photo) if isinstance(mask, MaskFile | PersonMask) else read_mask(mask, photo.shape[:2])
-            lay_over(result, colours if painted is None else painted, grey)
+            lay_over(result, colours if painted is None else painted, mask_of(mask, photo))
     if result is None:
         return photo.copy()
     return result if photo.shape[2] == 3 else np.dstack([result, photo[:, :, 3]])

@@ -8,16 +8,14 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restyle.errors import RestyleError
-from restyle.image import lay_on_white, read_image, read_size, resize
+from restyle.image import lay_on_white, read_image, resize
 from restyle.learn.datasets import list_pictures, short_name
 
 # Reduced to 8x9 grey cells, two pictures count as one where at most NEAR_BITS of the 64 comparisons of neighbours come
@@ -76,7 +74,6 @@ class Survey:
 
     Attributes:
         side: Side of the crops in pixels that the pictures are meant for.
-        quick: Only headers were read: damage further inside and duplicates were not looked for.
         content: The photographs.
         style: The artworks, if any.
         validation: The folders that are not trained on.
@@ -84,15 +81,10 @@ class Survey:
     """
 
     side: int
-    quick: bool
     content: FolderSurvey
     style: FolderSurvey | None
     validation: tuple[FolderSurvey, ...]
     shared: tuple[SharedPicture, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it in plain types, for JSON."""
-        return asdict(self)
 
     def lines(self, most: int = 5) -> list[str]:
         """The survey in words for people; of each long list of files the first ``most`` are named."""
@@ -110,9 +102,7 @@ class Survey:
             same = [" = ".join(files) for files in part.duplicates]
             said += _some(f"{len(same)} there more than once", same, most)
         pairs = [f"{one.training} {'=' if one.exact else 'resembles'} {one.validation}" for one in self.shared]
-        if self.quick:
-            said.append("only headers were read: damage inside the files and duplicates were not looked for")
-        elif self.validation:
+        if self.validation:
             said += _some(f"{len(pairs)} in training and in validation", pairs, most) or [
                 "no picture is both in training and in validation"
             ]
@@ -127,7 +117,7 @@ def _some(what: str, names: Iterable[str], most: int) -> list[str]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One picture: its short side, and unless only its header was read a hash of its pixels and its 8x9 grey cells."""
+    """One picture: its short side, a hash of its pixels, and its 8x9 grey cells."""
 
     short: int
     digest: bytes
@@ -141,7 +131,6 @@ def survey(
     *,
     side: int,
     exclude_style: Sequence[str] = (),
-    quick: bool = False,
     report: Callable[[int, int], None] | None = None,
 ) -> Survey:
     """Look at every picture before a long run depends on them. Broken files are part of the answer, not an error.
@@ -152,7 +141,6 @@ def survey(
         validation: Folders or lists that training must not have seen.
         side: Side of the crops in pixels.
         exclude_style: As for ``RandomPairs``.
-        quick: Read only headers; no duplicates are found, and no damage further inside.
         report: Called after each picture with the number done and the number of all.
 
     Raises:
@@ -167,7 +155,7 @@ def survey(
     every = [path for _, (_, paths) in places for path in paths]
     seen: dict[Path, _Seen | str] = {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # pictures may be large, so not too many at once
-        for done, (path, one) in enumerate(zip(every, pool.map(partial(_look, quick=quick), every), strict=True), 1):
+        for done, (path, one) in enumerate(zip(every, pool.map(_look, every), strict=True), 1):
             seen[path] = one
             if report:
                 report(done, len(every))
@@ -177,19 +165,16 @@ def survey(
     )
     return Survey(
         side=side,
-        quick=quick,
         content=folders[0],
         style=folders[1] if style is not None else None,
         validation=tuple(folders[training:]),
-        shared=() if quick else _shared(trained, held, seen),
+        shared=_shared(trained, held, seen),
     )
 
 
-def _look(path: Path, *, quick: bool) -> _Seen | str:
+def _look(path: Path) -> _Seen | str:
     """What there is to know of a picture, or why it cannot be read."""
     try:
-        if quick:
-            return _Seen(min(read_size(path)), b"", np.empty(0, np.float32))
         pixels = lay_on_white(read_image(path).pixels)
     except RestyleError as error:
         return str(error)
@@ -202,8 +187,7 @@ def _describe(source: Path, root: Path, paths: list[Path], seen: dict[Path, _See
     read = {names[path]: one for path in paths if isinstance(one := seen[path], _Seen)}
     same: defaultdict[bytes, list[str]] = defaultdict(list)
     for name, one in read.items():
-        if one.digest:
-            same[one.digest].append(name)
+        same[one.digest].append(name)
     shorts = [one.short for one in read.values()] or [0]
     groups = Counter(name.split("/")[0] for name in names.values() if "/" in name and not Path(name).is_absolute())
     return FolderSurvey(

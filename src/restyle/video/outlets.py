@@ -255,7 +255,8 @@ class Recorder:
         overwrite: bool = False,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._path, self._size, self._wanted, self._overwrite, self._tell = path, size, wanted, overwrite, tell
+        self._first = self._path = path
+        self._size, self._wanted, self._overwrite, self._tell = size, wanted, overwrite, tell
         self._film: Recording | None = None
 
     def write(self, pixels: Pixels) -> None:
@@ -273,7 +274,7 @@ class Recorder:
             film, self._film = self._film, None
             film.close()
             self._tell(f"recorded {self._path}")
-            self._path, self._overwrite = free_path(self._path), False
+            self._path, self._overwrite = free_path(self._first), False
 
 
 def free_path(path: Path) -> Path:

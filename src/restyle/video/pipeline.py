@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from restyle.controls.colors import keep_colors
 from restyle.controls.detail import enlarge
-from restyle.controls.masks import lay_over, read_mask
+from restyle.controls.masks import PersonMask, lay_over, mask_of
 from restyle.errors import VideoError
 from restyle.image import fit_short_side, resize
 from restyle.painter import WHOLE_PIXELS
@@ -30,6 +30,8 @@ from restyle.video.writer import DEFAULT, Encoding, VideoWriter, check_writable
 
 if TYPE_CHECKING:
     import av
+
+    from restyle.controls.masks import MaskLike
 
     Item = Frame | av.Packet[Any]
 
@@ -85,7 +87,7 @@ class Look:
         calm: 0 = every frame by itself, up to 1; see ``restyle.video.temporal``.
         keep_colors: As for ``Stylizer.apply``.
         work_size: Same.
-        mask: Same; the same for all frames.
+        mask: Same, but no ``PersonMask``, since it is the same for all frames.
         tile: Same. In tiles, the content's statistics are those of each frame: they are not averaged over time.
 
     Raises:
@@ -97,11 +99,13 @@ class Look:
     calm: float = CALM
     keep_colors: str | None = None
     work_size: int | None = None
-    mask: Any = None
+    mask: MaskLike | None = None
     tile: int | None = None
 
     def __post_init__(self) -> None:
         """Check the options."""
+        if isinstance(self.mask, PersonMask):
+            raise ValueError("people are not followed through a video; the mask must be a picture")
         check_options(strength=self.strength, keep_colors=self.keep_colors, work_size=self.work_size, tile=self.tile)
         check_calm(self.calm)
 
@@ -327,7 +331,7 @@ def _blended(items: Stream[_Seen | Item], look: Look) -> Stream[Item]:
                 continue
             pixels = blend(item.pixels, item.motion)
             if look.mask is not None:
-                mask = read_mask(look.mask, pixels.shape[:2]) if mask is None else mask
+                mask = mask_of(look.mask, item.frame.pixels) if mask is None else mask
                 under = item.frame.pixels.copy()
                 lay_over(under, pixels, mask)
                 pixels = under

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+NEW_SCENE = 0.15
+"""Distance of a frame's statistics from the mean, as a share of it, beyond which a new scene has begun. With a camera
+that moves fast they lie 0.09 apart, at the cuts between seven clips and photographs 0.17 to 0.74."""
+
 
 class Statistics:
-    """The content statistics of the frames before, averaged over time.
+    """The content statistics of the frames before in a scene, averaged over time.
 
     Args:
         calm: 0..1; the share of what was before in the average.
@@ -28,4 +32,8 @@ class Statistics:
 
     def add(self, own: NDArray[np.float32]) -> None:
         """Take in the (2S,) statistics of a frame."""
-        self._mean = own if self._mean is None else self._share * self._mean + (1 - self._share) * own
+        mean = self._mean
+        if mean is None or np.linalg.norm(own - mean) > NEW_SCENE * np.linalg.norm(mean):
+            self._mean = own
+        else:
+            self._mean = self._share * mean + (1 - self._share) * own

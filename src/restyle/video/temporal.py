@@ -134,7 +134,7 @@ class MotionFinder:
             flow[still] = 0  # or standing strokes would tremble
             left = np.where(still, unmoved, left)
         trust = (cv2.LUT(left, _TRUST) / (1 + np.square(length / FAST_PIXELS))).astype(np.uint8)
-        trust &= inside(where)
+        trust &= inside(grid_of(small.shape[:2]) + flow)
         if _in_half(left > CUT_DIFFERENCE):
             self._flow, self._content = None, pixels
             return pixels, None

@@ -147,6 +147,7 @@ class VideoWriter:
         check_sound(sound)
         check_writable(path, overwrite=overwrite)
         self._path = Path(os.path.realpath(path)) if overwrite else Path(path)  # a link stays a link
+        self._ending = Path(path).suffix  # and tells the container by its own name
         self._overwrite = overwrite
         self._clip = clip
         self.notes: list[str] = []
@@ -155,7 +156,7 @@ class VideoWriter:
         self._waiting: dict[int, av.Packet[Any]] = {}  # the last packet of each stream of sound
         self._times: dict[int, int] = {}  # and the time of the one before
         self.encoder, settings = encoding.chosen_for(path)
-        format = CONTAINERS[self._path.suffix.lower()]
+        format = CONTAINERS[self._ending.lower()]
         fast_start = {"movflags": "faststart"} if format in ("mp4", "mov") else {}
         self._container: OutputContainer
         try:
@@ -236,7 +237,7 @@ class VideoWriter:
         try:
             stream: Any = self._container.add_stream(self.encoder, rate=clip.rate, options=settings)
         except ValueError as error:
-            raise ValueError(f"a file ending in {self._path.suffix} cannot hold what {self.encoder} makes") from error
+            raise ValueError(f"a file ending in {self._ending} cannot hold what {self.encoder} makes") from error
         context = stream.codec_context
         context.pix_fmt = _pixel_format(self.encoder, encoding.pixel_format)
         halved = _halved_sides(context.pix_fmt)
@@ -293,7 +294,7 @@ class VideoWriter:
         said = f"{what} ({codec})" if codec else what
         if stream.type == "audio":
             raise VideoError(
-                f"a file ending in {self._path.suffix} cannot hold this {said}; "
+                f"a file ending in {self._ending} cannot hold this {said}; "
                 "write .mkv, which holds any, or choose to drop the sound"
             )
         self.notes.append(f"left out: {said}, stream {stream.index}")
@@ -313,7 +314,7 @@ class VideoWriter:
             self._container.start_encoding()
         except (av.error.FFmpegError, ValueError) as error:
             raise VideoError(
-                f"a file ending in {self._path.suffix} cannot hold these pictures, sound and subtitles together; "
+                f"a file ending in {self._ending} cannot hold these pictures, sound and subtitles together; "
                 f"write .mkv, which holds any: {_reason(error)}"
             ) from error
 
