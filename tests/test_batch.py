@@ -382,3 +382,14 @@ def test_watching_a_folder_that_goes_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: (tmp_path / "in").rmdir())
     with pytest.raises(ImageError, match="cannot read the folder"):
         next(batch.watch_folder(tmp_path / "in"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="pipes have no path")
+def test_a_pipe_is_read_once(tmp_path):
+    path = write(tmp_path, "a.png")
+    pipe, end = os.pipe()
+    os.write(end, path.read_bytes())
+    os.close(end)
+    (result,) = batch.run([batch.Job(Path(f"/dev/fd/{pipe}"), tmp_path / "o.png", STYLE)], Inverter())
+    os.close(pipe)
+    assert result.error is None and result.size == (16, 20)

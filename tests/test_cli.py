@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -304,6 +305,25 @@ def test_every_command_and_option_is_documented():
             for option in parameter.opts if parameter.param_type_name == "option" else []:
                 assert f"`{option}" in docs or f"`{option}`" in docs, f"{name} {option} is not in docs/cli.md"
                 assert parameter.help, f"{name} {option} has no help"
+
+
+def test_every_loss_is_documented_with_its_weight():
+    from restyle.learn.objective import LossWeights
+
+    (row,) = re.findall(r"^\| `--loss` \|.*$", (PROJECT / "docs" / "cli.md").read_text(), re.M)
+    row = row.replace("`, and", "`").split("; 0 leaves it out. ")[1]
+    told = {name: float(weight) for name, weight in re.findall(r"`(\w+)` (\d+)", row)}
+    assert told == {field.name: field.default for field in fields(LossWeights)}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk to write to")
+def test_a_full_disk_under_standard_output_is_one_sentence(photo_file, tmp_path):
+    command = [sys.executable, "-m", "restyle"]
+    for words in (["styles"], ["image", photo_file, "--style", "wave", "-o", tmp_path / "o.png"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*command, *words, "--json"], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+        assert "No space left" in done.stderr
 
 
 def test_an_interruption_ends_with_130_and_leaves_nothing(run, photo_file, tmp_path, monkeypatch):

@@ -164,6 +164,15 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(run, place, monkeyp
         assert (code, len(err.splitlines())) == (expected, 1), err
 
 
+def test_a_dry_run_tells_the_size_of_a_square_and_leaves_standard_output_alone(run, place):
+    four = [word for name in ("wave", "ink", "mosaic", "starry") for word in ("--style", name)]
+    words = ["image", "photos/a.png", *four, "--grid", "--size", "16", "-o", "square.png", "--json"]
+    told, painted = (json.loads(run(*words, *dry)[1])["pictures"][0] for dry in (["--dry-run"], []))
+    assert (told["height"], told["width"]) == (painted["height"], painted["width"]) == (96, 116)
+    code, out, err = run("image", "photos/a.png", "--style", "wave", "-o", "-", "--dry-run")
+    assert (code, out) == (0, "") and "40 x 32" in err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -175,6 +184,9 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(run, place, monkeyp
         (["--style", "wave", "--region", "none.png=wave"], "no mask 'none.png'"),
         (["--style", "wave", "--mask", "none.png"], "no mask 'none.png'"),
         (["--style", "wave", "--mask", "photos/2024"], "has no mask"),
+        (["--style", "wave", "--mask", ""], "the mask is an empty word"),
+        (["--style", "wave", "--mask", "not:"], "the mask is an empty word"),
+        (["--style", "wave", "--region", "not:=ink"], "the mask is an empty word"),
         (["--style", "wave", "--feather", "-1"], "feather"),
         (["--style", "wave", "--feather", "nan", "--mask", "left.png"], "restyle: feather must be finite"),
         (["--style", "wave", "--feather", "inf", "--mask", "left.png"], "restyle: feather must be finite"),

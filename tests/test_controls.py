@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restyle import Region, ShapeError, gallery, read_image
+from restyle import LimitError, Region, ShapeError, gallery, read_image
 from restyle.controls.colors import LUMA, WAYS, keep_colors, parse_keep_colors
 from restyle.controls.detail import enlarge
-from restyle.controls.masks import lay_over, read_mask
+from restyle.controls.masks import MaskFile, lay_over, read_mask
 from restyle.controls.window import style_window
-from restyle.image import resize
+from restyle.image import resize, write_image
 
 
 def muted(seed, size=(60, 80)):
@@ -166,6 +166,19 @@ def test_masks_are_read_as_brightness(tmp_path):
             read_mask(step, (40, 40), feather=feather)
 
 
+def test_mask_files_beyond_the_limit_are_not_read(tmp_path):
+    file = tmp_path / "mask.png"
+    write_image(file, np.full((10, 20, 3), 255, np.uint8))
+    photo = muted(1, (4, 5))
+    for read in (
+        lambda limit: MaskFile(file).read((4, 5), limit_pixels=limit),
+        lambda limit: MaskFile(file).of(photo, limit_pixels=limit),
+    ):
+        assert (read(10 * 20) == 255).all()
+        with pytest.raises(LimitError, match="199"):
+            read(10 * 20 - 1)
+
+
 def test_laying_over_is_exact_at_both_ends_and_rounds_between():
     under, over = muted(1), muted(2)
     for weight in (0, 1, 100, 254, 255):
@@ -204,6 +217,15 @@ def test_edges_that_the_small_picture_blurs_come_out_sharp():
     assert steps[0] > 150 > 100 > steps[1]
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_strokes_of_four_small_pixels_do_not_vanish_from_a_plain_photograph(axis):
+    sky = np.full((64, 64, 3), 150, np.uint8)
+    strokes = np.where(np.arange(64) // 4 % 2, 180, 80).astype(np.uint8)
+    painted = np.broadcast_to(strokes[None, :, None], sky.shape).swapaxes(0, axis ^ 1)
+    large = enlarge(painted, sky, np.full((256, 256, 3), 150, np.uint8))
+    assert resize(large, (64, 64)).std() > 0.5 * painted.std()
+
+
 def test_work_size_paints_small_and_keeps_the_size(model, wave, photo):
     large = resize(photo, (288, 384))
     result = model.apply(large, wave, work_size=96)
@@ -230,6 +252,16 @@ def test_style_pictures_are_cropped_scaled_and_repeated():
     assert min(tiled.shape[:2]) == 400
     once = resize(painting, (134, 214))
     assert np.abs(resize(tiled, (402, 642))[:134, :214].astype(int) - once).mean() < 4
+
+
+def test_repeated_style_pictures_are_mirrored_so_that_no_seam_shows():
+    down, across = np.mgrid[:100, :160]
+    painting = np.dstack([2 * down, across, 255 - down]).astype(np.uint8)
+    twice, thrice = (style_window(painting, size, None, 0).astype(int) for size in (200, 400))
+    assert np.abs(twice - twice[::-1, ::-1]).max() <= 2
+    assert max(np.abs(np.diff(thrice, axis=axis)).max() for axis in (0, 1)) < 10
+    for corner in ((0, 0), (-1, -1)):  # the third one stands upright again
+        assert np.abs(thrice[corner] - painting[corner].astype(int)).max() < 10
 
 
 @pytest.mark.parametrize("size", [(1, 3000), (3000, 2), (40, 5000)])

@@ -136,6 +136,31 @@ def test_outputs_are_never_painted_again(run, place):
     assert (place / "photos" / "xa.png").read_bytes() == before
 
 
+def test_masks_and_styles_are_never_overwritten(run, place):
+    for name in ("sky.png", "masks/a.png", "photos/a.png"):
+        (place / name).parent.mkdir(exist_ok=True)
+        write_image(place / name, read_image("styles/wave.png").pixels, overwrite=True)
+    before = {name: (place / name).read_bytes() for name in files(place)}
+    for words in (
+        ["--style", "wave", "--mask", "sky.png", "-o", "sky.png"],
+        ["--style", "wave", "--mask", "masks", "-o", "masks/a.png"],
+        ["--style", "wave", "--region", "masks=ink", "-o", "masks/a.png"],
+        ["--style", "styles/ink.png", "-o", "styles/ink.png"],
+        ["--region", "sky.png=styles/ink.png", "-o", "styles/ink.png"],
+    ):
+        code, _, err = run("image", "photos/a.png", *words, "--overwrite")
+        assert code == 3 and "would be lost" in err
+    for words, what in ((["--mask", "masks"], "masks"), (["--style", "styles"], "styles")):
+        code, _, err = run("image", "photos/a.png", "--style", "wave", *words, "-o", what, "--overwrite")
+        assert code == 3 and f"among the {what}" in err
+    assert before == {name: (place / name).read_bytes() for name in files(place)}
+
+
+def test_paintings_do_not_become_styles(run, place):
+    words = ["image", "photos", "--style", "styles", "-o", "styles/out", "--skip-existing"]
+    assert [run(*words)[1].splitlines()[-1].split("  ")[0] for _ in range(2)] == ["6 painted", "6 skipped"]
+
+
 def test_one_sentence_on_collisions_before_work_begins(run, place, monkeypatch):
     monkeypatch.setattr(Stylizer, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     write_image(place / "photos" / "a.jpg", read_image(place / "photos" / "a.png").pixels)
@@ -148,6 +173,16 @@ def test_one_sentence_on_collisions_before_work_begins(run, place, monkeypatch):
 def test_a_photograph_given_twice_is_painted_once(run, place):
     code, out, _ = run("image", "photos", "photos/a.png", "./photos/a.png", "--style", "wave", "-o", "out")
     assert code == 0 and "3 painted" in out
+    words = ["photos/a.png", "photos/a.png", "--style", "wave", "--style", "ink", "-o", "two", "--name", "{style}"]
+    assert run("image", *words, "--pairs")[0] == 0  # but pairs are what was asked for
+    assert files("two") == ["ink.png", "wave.png"]
+
+
+def test_a_link_to_a_photograph_is_painted_under_its_own_name(run, place):
+    (place / "photos" / "z.png").symlink_to("a.png")
+    assert run("image", "photos", "--style", "wave", "-o", "out")[0] == 0
+    assert files("out") == ["2024/söder/a.png", "a.png", "b c.jpg", "z.png"]
+    assert read_image("out/z.png").pixels.tolist() == read_image("out/a.png").pixels.tolist()
 
 
 def test_pairs(run, place, model):
@@ -223,7 +258,7 @@ def test_outputs_that_cannot_be_written(run, place, monkeypatch):
         assert code == 3 and "no permission" in err
 
 
-def test_a_full_disk_ends_the_work(run, place, monkeypatch):
+def test_a_full_disk_ends_the_work(run, place, monkeypatch, ticking):
     for number in range(30):
         write_image(place / "photos" / f"{number}.png", read_image(place / "photos" / "a.png").pixels)
     tried = []
@@ -241,6 +276,11 @@ def test_a_full_disk_ends_the_work(run, place, monkeypatch):
     code, out, _ = run("image", "photos", "--style", "wave", "-o", "out", "--json")
     assert code == 3
     assert ["no space" in row["error"]["message"] for row in json.loads(out)["pictures"]] == [True]
+    tried.clear()
+    ticking({})
+    code, out, err = run("image", "photos", "--style", "wave", "-o", "out", "--watch", "--json")
+    assert code == 3 and len(tried) == len(out.splitlines()) == 1
+    assert "no space" in err and "no space" in json.loads(out)["error"]["message"]
 
 
 def test_pictures_through_pipes(place, model):

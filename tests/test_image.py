@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image, JpegImagePlugin
 
 from pictures import difference, photograph
 from restyle.errors import ImageError, ShapeError, UnknownNameError
-from restyle.image import encode_image, fit_short_side, read_image, resize, to_pil, to_pixels, write_image
+from restyle.image import encode_image, fit_short_side, read_history, read_image, resize, to_pil, to_pixels, write_image
 
 quick = settings(max_examples=25, deadline=None)
 sides = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=19)
@@ -262,6 +263,25 @@ def test_a_missing_folder_and_an_unknown_ending_are_refused(tmp_path: Path, phot
     with pytest.raises(ValueError, match=r"did you mean '.png'"):
         write_image(tmp_path / "out.pngg", photo)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_exif_that_jpeg_cannot_hold_is_left_out_and_told(tmp_path: Path, photo: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 70_000
+    for history in ("", "painted"):
+        notes = write_image(tmp_path / "o.jpg", photo, exif=exif.tobytes(), history=history, overwrite=True)
+        assert notes == ("EXIF data left out, JPEG can hold 64 KB of it",)
+        assert read_history(tmp_path / "o.jpg") == ([history] if history else [])
+    assert write_image(tmp_path / "o.png", photo, exif=exif.tobytes()) == ()
+
+
+def test_avif_is_written_faster_than_pillow_would() -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    started = time.process_time()
+    encode_image(pixels, "avif")
+    ours = time.process_time() - started
+    to_pil(pixels).save(io.BytesIO(), "AVIF", quality=90, subsampling="4:4:4")
+    assert 2 * ours < time.process_time() - started - ours
 
 
 def test_quality(tmp_path: Path, photo: np.ndarray) -> None:

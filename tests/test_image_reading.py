@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from hostile import CYAN_LAB, icc_profile, png_16bit
 from pictures import difference, photograph, saved
@@ -143,6 +144,17 @@ def test_a_history_alone_costs_little_and_where_there_is_no_place_nothing(photo:
     assert read_history(saved(to_pil(photo), "PNG", exif=b"Exif\0\0MM\0*nonsense")) == []
     with pytest.raises(ImageError, match="known format"):
         read_history(b"no picture")
+
+
+@pytest.mark.parametrize("format", ["jpg", "png", "webp", "avif", "tif"])
+def test_text_that_is_not_ascii_stays_as_it_is(photo: np.ndarray, format: str) -> None:
+    name, exif = "Jörg Åå 写真".encode(), Image.Exif()
+    exif[0x013B], exif[0x8298] = name, b"\xa9 Latin-1"
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + name
+    kept = read_image(saved(Image.fromarray(photo), "JPEG", exif=exif)).exif
+    for history in ("", "painted"):
+        written = read_image(encode_image(photo, format, exif=kept, history=history)).exif or b""
+        assert written.count(name) == 2 and written.count(b"\xa9 Latin-1") == 1
 
 
 def test_broken_exif_does_not_spoil_the_picture(photo: np.ndarray) -> None:
@@ -302,6 +314,33 @@ def test_transparency_of_palette_grey_and_key_colour(hostile: dict[str, Path]) -
         picture.putpixel((1, 0), colour)
         alpha = read_image(saved(picture, "PNG", transparency=key)).pixels[0, :, 3]
         assert alpha.tolist() == [255, 0], mode
+
+
+def test_a_16_bit_key_colour_that_cannot_be_heeded_is_told() -> None:
+    file = png_16bit(np.full((2, 2, 3), 0x1234))
+    key = b"tRNS" + struct.pack(">3H", 0x1234, 0x1234, 0x1234)
+    place = file.index(b"IDAT") - 4
+    file = file[:place] + struct.pack(">I", 6) + key + struct.pack(">I", zlib.crc32(key)) + file[place:]
+    assert "its transparent colour is one of 16 bits a channel and stays visible" in read_image(file).notes
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("behind", [True, False])
+def test_long_text_in_a_png_does_not_matter(photo: np.ndarray, compressed: bool, behind: bool) -> None:
+    text = PngImagePlugin.PngInfo()
+    if compressed:
+        text.add_text("prompt", "x" * 2_000_000, zip=True)
+        text.add_itxt("workflow", "y" * 2_000_000, zip=True)
+    else:
+        for _ in range(7):
+            text.add_text("note", "z" * 10_000_000)
+    file = saved(Image.fromarray(photo), "PNG", pnginfo=text, exif=b"Exif\0\0MM\0*" + bytes(8))
+    if behind:
+        pixels, end = file.index(b"IDAT") - 4, file.index(b"IEND") - 4
+        first = 33  # signature and IHDR
+        file = file[:first] + file[pixels:end] + file[first:pixels] + file[end:]
+    np.testing.assert_array_equal(read_image(file).pixels, photo)
+    assert read_size(file) == photo.shape[:2]
 
 
 def test_of_many_frames_the_first_is_taken(hostile: dict[str, Path], photo: np.ndarray) -> None:

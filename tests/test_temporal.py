@@ -117,6 +117,13 @@ def test_motion_is_found_where_it_is():
     assert last.trust[100:, 100:].mean() > 200
 
 
+@pytest.mark.parametrize(("step", "least", "most"), [(2, 240, 255), (20, 120, 180)])
+def test_what_runs_by_is_trusted_less(step, least, most):
+    find = MotionFinder(CALM)
+    motions = [find(frame)[1] for frame in panned(4, SIZE, step=step)]
+    assert least < np.median(motions[-1].trust) <= most
+
+
 def test_no_ghost_stays_behind():
     (ground,) = panned(1, (128, 192))
     find, blend = MotionFinder(CALM), Blender(CALM)

@@ -1,12 +1,14 @@
 """Any number of pictures: find them, name what comes of them, paint them so that the network never waits.
 
->>> jobs = [Job(photo, Path("out") / photo.name, style) for photo in find_pictures(Path("photos"))[0]]  # doctest: +SKIP
+>>> photos, out = Path("photos"), Path("out")  # doctest: +SKIP
+>>> jobs = [Job(path, out / path.relative_to(photos), style) for path in find_pictures(photos)[0]]  # doctest: +SKIP
 >>> for result in run(jobs, stylizer):  # doctest: +SKIP
 ...     print(result.job.output, result.error or result.size)
 """
 
 from restyle.batch.folders import check_pattern, find_pictures, name_output, watch_folder
 from restyle.batch.pipeline import Job, Result, estimate_memory, output_size, run
+from restyle.batch.square import square_size
 
 __all__ = [
     "Job",
@@ -17,5 +19,6 @@ __all__ = [
     "name_output",
     "output_size",
     "run",
+    "square_size",
     "watch_folder",
 ]

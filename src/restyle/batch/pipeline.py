@@ -204,6 +204,8 @@ class _Reader:
 
     def size(self, job: Job) -> tuple[int, int]:
         """The (height, width) at which a photograph will be painted; (1, 1) where it cannot be read."""
+        if isinstance(job.content, Path) and not os.path.isfile(job.content):
+            return 1, 1  # a pipe gives its picture only once
         with suppress(*FAILURES):
             return output_size(read_size(job.content, limit_pixels=self._limit), self._size, self._limit)
         return 1, 1

@@ -18,6 +18,12 @@ GAP = 4
 """White pixels between them."""
 
 
+def square_size(size: tuple[int, int], side: int = SIDE) -> tuple[int, int]:
+    """The (height, width) of the square whose pictures have this (height, width)."""
+    height, width = size
+    return side * (height + GAP) - GAP, side * (width + GAP) - GAP
+
+
 def paint_square(
     stylizer: Stylizer,
     photo: NDArray[np.uint8],
@@ -49,8 +55,7 @@ def paint_square(
     if len(styles) != 4 or side < 2:
         raise ValueError(f"a square needs four styles and a side of at least 2, got {len(styles)} and {side}")
     height, width, channels = photo.shape
-    shape = (side * (height + GAP) - GAP, side * (width + GAP) - GAP, channels)
-    square = np.full(shape, 255, np.uint8)
+    square = np.full((*square_size((height, width), side), channels), 255, np.uint8)
     for row in range(side):
         for column in range(side):
             down, right = row / (side - 1), column / (side - 1)

@@ -5,6 +5,7 @@ A command imports its room only when it runs, so that ``restyle --help`` needs n
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import warnings
@@ -68,7 +69,8 @@ def main() -> None:
             raise KeyboardInterrupt from error
         code = exit_code(error)
         if "--json" in sys.argv:
-            print_json(error_document(error))
+            with contextlib.suppress(OSError):  # standard output itself may be what failed
+                print_json(error_document(error))
         if code == FAULT:
             raise
         if str(error):  # without a command, the help has been printed and there is nothing to add

@@ -126,9 +126,16 @@ def refuse_address(text: str) -> None:
 
 
 def parse_mask(text: str) -> tuple[Path, bool]:
-    """``not:sky.png`` to its path and True, ``sky.png`` to its path and False; a file of that very name wins."""
+    """``not:sky.png`` to its path and True, ``sky.png`` to its path and False; a file of that very name wins.
+
+    Raises:
+        ValueError: the path is an empty word, as from a shell's variable that is not set.
+    """
     inverse = text.startswith("not:") and not os.path.exists(text)
-    return Path(text.removeprefix("not:") if inverse else text), inverse
+    path = text.removeprefix("not:") if inverse else text
+    if not path:  # which Path would take for the folder that we are in
+        raise ValueError(f"the mask is an empty word, got {text!r}")
+    return Path(path), inverse
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

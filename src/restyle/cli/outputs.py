@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,15 +68,18 @@ class Outputs:
         self._wants_folder = way in ("each", "pairs", "morph") or name is not None
         self.overwrite, self._skip_existing = overwrite, skip_existing
 
-    def place(self, pictures: Sequence[tuple[Content, Look]], *, many: bool) -> list[Planned]:
+    def place(
+        self, pictures: Sequence[tuple[Content, Look]], *, many: bool, beside: Mapping[Path, str] | None = None
+    ) -> list[Planned]:
         """Give every picture its file; what is there already is left out where that is wanted.
 
         Args:
             pictures: What is painted with what.
             many: More of them may come: the output is a folder, whatever their number.
+            beside: Files that are read beside the photographs, and what they are: masks or styles.
 
         Raises:
-            ImageError: two pictures for one file, a file that exists or is a photograph itself, or no way to write.
+            ImageError: two pictures for one file, a file that exists or is read itself, or no way to write.
             UnknownNameError: the file's ending names no format.
         """
         in_folder = self._is_folder(many=many or self._wants_folder or len(pictures) > 1)
@@ -84,7 +87,7 @@ class Outputs:
             Planned(content, look, self._in_folder(content, look) if in_folder else Path(self.output))
             for content, look in pictures
         ]
-        self._check_collisions(planned)
+        self._check_collisions(planned, beside or {})
         if self.to_stdout:
             if sys.stdout is None:
                 raise ImageError("standard output is closed; send the picture into a file or a program")
@@ -130,9 +133,10 @@ class Outputs:
             frame=look.frame,
         )
 
-    def _check_collisions(self, planned: Sequence[Planned]) -> None:
+    def _check_collisions(self, planned: Sequence[Planned], beside: Mapping[Path, str]) -> None:
         taken: dict[str, Planned] = {}
         uses = Counter(os.path.realpath(one.content.source) for one in planned if isinstance(one.content.source, Path))
+        kinds = {os.path.realpath(path): kind for path, kind in beside.items()}
         for one in planned:
             other = taken.setdefault(os.path.normcase(os.path.abspath(one.output)), one)
             if other is not one:
@@ -140,8 +144,9 @@ class Outputs:
                 raise ImageError(f"{told} would both be written to {str(one.output)!r}; see --name and --format")
             target = os.path.realpath(one.output)
             own = isinstance(one.content.source, Path) and os.path.realpath(one.content.source) == target
-            if self.overwrite and uses[target] > own:
-                raise ImageError(f"{str(one.output)!r} is itself one of the photographs, and would be lost")
+            if self.overwrite and (uses[target] > own or target in kinds):
+                kind = kinds.get(target, "photographs")
+                raise ImageError(f"{str(one.output)!r} is itself one of the {kind}, and would be lost")
 
 
 def _check_file(path: Path, *, overwrite: bool, in_folder: bool) -> None:

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, nullcontext, redirect_stdout
+from contextlib import closing, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import typer
 import restyle
 from restyle import batch
 from restyle.cli.outputs import Outputs, Planned
-from restyle.cli.plan import Look, MaskOf, PlannedRegion, as_content, find_contents, find_watched, pair
+from restyle.cli.plan import Content, Look, MaskOf, PlannedRegion, as_content, find_contents, find_watched, pair
 from restyle.cli.results import Report, about, progress_bar
 from restyle.controls.masks import MaskFile, PersonMask, Region
-from restyle.errors import RestyleError
+from restyle.errors import ImageError, RestyleError
 from restyle.image import read_image, read_size
 from restyle.painter import check_memory
 from restyle.style import Style
@@ -58,14 +58,26 @@ class How:
     cluster: str | None = None
     workers: int | None = None
 
+    def read_beside(self, pictures: Sequence[tuple[Content, Look]]) -> dict[Path, str]:
+        """The files that are read beside the photographs, and what they are."""
+        looks = [*(look for _, look in pictures), *(region.look for region in self.regions if region.look)]
+        files = {path: "styles" for look in looks for path in look.paintings}
+        for mask_of in filter(None, (self.mask_of, *(region.mask_of for region in self.regions))):
+            for content, _ in pictures:
+                with suppress(ImageError):  # told when its turn comes
+                    mask = mask_of(content)
+                    if isinstance(mask, MaskFile):
+                        files[Path(mask.path)] = "masks"
+        return files
+
 
 def paint_all(
     words: Sequence[str], looks: Sequence[Look], way: str, outputs: Outputs, how: How, report: Report
 ) -> None:
     """Paint all that is there and end."""
-    contents, problems = find_contents(words, outputs.output)
+    contents, problems = find_contents(words, outputs.output, repeated=way == "pairs")
     pictures = pair(contents, looks, way)
-    planned = outputs.place(pictures, many=any(map(os.path.isdir, words)))
+    planned = outputs.place(pictures, many=any(map(os.path.isdir, words)), beside=how.read_beside(pictures))
     for problem in problems:
         report.failed(-1, {"content": str(getattr(problem.__cause__, "filename", ""))}, problem)
     report.skipped = len(pictures) - len(planned)
@@ -106,14 +118,14 @@ def _foretell(planned: Sequence[Planned], how: How, report: Report) -> None:
             size = batch.output_size(read_size(one.content.source, limit_pixels=limit), how.options["size"], limit)
             needed = batch.estimate_memory(size, tile=tile, work_size=work_size)
             check_memory(size, needed)
-            report.planned(number, one, size, needed)
+            report.planned(number, one, batch.square_size(size) if one.look.square else size, needed)
         except RestyleError as error:
             report.failed(number, about(one), error)
     report.tell_failures()
 
 
 def watch(words: Sequence[str], looks: Sequence[Look], way: str, outputs: Outputs, how: How, report: Report) -> None:
-    """Paint what is in a folder and what comes into it, until Ctrl-C."""
+    """Paint what is in a folder and what comes into it, until Ctrl-C or a full disk."""
     root = find_watched(words, outputs.output)
     outputs.place([], many=True)
     outputs.check_folder()
@@ -124,7 +136,10 @@ def watch(words: Sequence[str], looks: Sequence[Look], way: str, outputs: Output
         for path in paths:
             pictures = pair([as_content(path, root)], looks, way)
             try:
-                session.paint(outputs.place(pictures, many=True), outputs)
+                planned = outputs.place(pictures, many=True, beside=how.read_beside(pictures))
+                if not session.paint(planned, outputs):
+                    report.tell_failures()
+                    return
             except RestyleError as error:
                 report.failed(0, {"content": str(path)}, error)
         report.tell_failures()
@@ -154,8 +169,8 @@ class Session:
                 raise reason
             report.failed(-1, {"style": str(path)}, reason)
 
-    def paint(self, planned: Sequence[Planned], outputs: Outputs) -> None:
-        """Paint pictures and report each; end where the disk is full."""
+    def paint(self, planned: Sequence[Planned], outputs: Outputs) -> bool:
+        """Paint pictures and report each; end with False where the disk is full."""
         report = self._report
         jobs: dict[int, tuple[int, Planned, batch.Job]] = {}
         for number, one in enumerate(planned):
@@ -182,7 +197,8 @@ class Session:
                 advance()
                 if result.error and _disk_is_full(result.error):
                     report.not_tried = len(jobs) - done  # going on is useless
-                    break
+                    return False
+        return True
 
     def _work(self, jobs: list[batch.Job]) -> Generator[batch.Result, None, None]:
         how = self._how

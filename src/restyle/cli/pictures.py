@@ -199,8 +199,8 @@ def image(
     limit = parse_limit(limit_megapixels)
     how = painting.How(
         strength=strength,
-        mask_of=plan.find_masks(mask, feather) if mask is not None else None,
-        regions=[plan.parse_region(text, feather) for text in region or []],
+        mask_of=plan.find_masks(mask, feather, output) if mask is not None else None,
+        regions=[plan.parse_region(text, feather, output) for text in region or []],
         reading={"size": style_size, "crop": style_crop, "seed": seed},
         limit_pixels=limit,
         engine={"model": model, "device": device, "precision": precision, "threads": threads},
@@ -213,7 +213,8 @@ def image(
         cluster=cluster,
         workers=workers,
     )  # fmt: skip
-    way, looks = plan.find_looks(style or [], next((one for one, on in ways.items() if on), None), morph or 0)
+    wanted = next((one for one, on in ways.items() if on), None)
+    way, looks = plan.find_looks(style or [], wanted, morph or 0, output)
     if not looks and not any(one.look for one in how.regions):
         raise typer.BadParameter("give at least one style.", param_hint="'--style'")
     if watch and not overwrite:

@@ -56,34 +56,50 @@ ONLY_REGIONS = Look("regions", (), ())
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-def find_contents(words: Sequence[str], output: str) -> tuple[list[Content], list[ImageError]]:
-    """The photographs that a user means, each once, and an error for each subfolder that cannot be read."""
-    contents: dict[tuple[object, Path], Content] = {}
+def find_contents(
+    words: Sequence[str], output: str, *, repeated: bool = False
+) -> tuple[list[Content], list[ImageError]]:
+    """The photographs that a user means, and an error for each subfolder that cannot be read.
+
+    Args:
+        words: Files, folders, names of samples, or ``-``.
+        output: Where paintings go to; not looked into.
+        repeated: Keep what is given twice, as pairs need it; otherwise each photograph comes once.
+    """
+    contents: list[Content] = []
+    stdin: Content | None = None
     problems: list[ImageError] = []
     for word in words:
         if word == "-":
-            if ("-", Path()) not in contents:
-                contents["-", Path()] = Content(_read_stdin(), "-", "stdin", ".png")
+            stdin = stdin or Content(_read_stdin(), "-", "stdin", ".png")
+            contents.append(stdin)
             continue
         refuse_address(word)
         path = gallery.find(word, kind="sample")
         found = [path]
         if os.path.isdir(path):
-            found, unread = find_pictures(path, leave_out=[_output_below(path, output)])
+            found, unread = find_pictures(path, leave_out=[_output_below(path, output, "photographs")])
             problems += unread
             if not found:
                 raise unread[0] if unread else no_pictures(path)
-        for one in found:
-            content = as_content(one, path)
-            contents.setdefault((os.path.realpath(one), content.folder), content)
-    return list(contents.values()), problems
+        contents += [as_content(one, path) for one in found]
+    if not repeated:
+        contents = list({_identity(one): one for one in reversed(contents)}.values())[::-1]
+    return contents, problems
+
+
+def _identity(content: Content) -> tuple[str, ...]:
+    """Equal for what is the same photograph; not for a link to it, which has a name of its own and so an output."""
+    if isinstance(content.source, bytes):
+        return (content.name,)
+    return os.path.realpath(content.source.parent), content.source.name, str(content.folder)
 
 
 def find_watched(words: Sequence[str], output: str) -> Path:
     """The one folder that is to be watched."""
     if len(words) != 1 or not os.path.isdir(words[0]):
         raise ImageError(f"--watch needs one folder that exists, got {', '.join(words)}")
-    _output_below(Path(words[0]), output)
+    _output_below(Path(words[0]), output, "photographs")
     return Path(words[0])
 
 
@@ -98,10 +114,10 @@ def no_pictures(folder: Path) -> ImageError:
     return ImageError(f"there is no picture in {str(folder)!r}; looked for {', '.join(sorted(ENDINGS))}")
 
 
-def _output_below(folder: Path, output: str) -> Path:
-    """The output folder, so that outputs are not painted again."""
+def _output_below(folder: Path, output: str, what: str) -> Path:
+    """The output folder, so that outputs are not taken for photographs, styles or masks by the next command."""
     if os.path.realpath(output) == os.path.realpath(folder):
-        raise ImageError(f"the outputs would lie among the photographs in {str(folder)!r}; name another folder")
+        raise ImageError(f"the outputs would lie among the {what} in {str(folder)!r}; name another folder")
     return Path(output)
 
 
@@ -116,13 +132,14 @@ def _read_stdin() -> bytes:
 # --- styles -----------------------------------------------------------------------------------------------------------
 
 
-def find_looks(words: Sequence[str], way: str | None, frames: int) -> tuple[str, list[Look]]:
+def find_looks(words: Sequence[str], way: str | None, frames: int, output: str) -> tuple[str, list[Look]]:
     """The way several styles are used, and what photographs are painted with.
 
     Args:
         words: ``STYLE[:WEIGHT]`` or a folder.
         way: One of ``WAYS``; None = mix, or each where a folder is given.
         frames: Of a morph.
+        output: Where paintings go to; not looked into.
     """
     named: list[tuple[str, Path, float]] = []
     for word in words:
@@ -130,7 +147,7 @@ def find_looks(words: Sequence[str], way: str | None, frames: int) -> tuple[str,
         name, weight = parse_style(word)
         path = gallery.find(name)
         if os.path.isdir(path):
-            found, problems = find_pictures(path)
+            found, problems = find_pictures(path, leave_out=[_output_below(path, output, "styles")])
             if problems or not found:
                 raise problems[0] if problems else no_pictures(path)
             # A style in a subfolder bears its name too: monet/1.jpg and morisot/1.jpg are two styles.
@@ -194,11 +211,12 @@ class PlannedRegion:
     strength: float
 
 
-def find_masks(text: str, feather: float) -> MaskOf:
+def find_masks(text: str, feather: float, output: str) -> MaskOf:
     """``sky.png`` for all photographs, ``masks/`` with one for each, or ``person``; ``not:`` before it turns it round.
 
     Raises:
-        ImageError: there is no such file, or no picture in the folder.
+        ValueError: it names nothing.
+        ImageError: there is no such file, no picture in the folder, or ``output`` is that folder.
         MissingExtraError, ModelFileError: people cannot be found; see ``fetch_person_model``.
     """
     path, inverse = parse_mask(text)
@@ -209,7 +227,7 @@ def find_masks(text: str, feather: float) -> MaskOf:
         if not os.path.exists(path):
             raise ImageError(f"there is no mask {str(path)!r}")
         return lambda _: MaskFile(path, inverse, feather)
-    found, problems = find_pictures(path)
+    found, problems = find_pictures(path, leave_out=[_output_below(path, output, "masks")])
     if problems or not found:
         raise problems[0] if problems else no_pictures(path)
     by_name = {one.relative_to(path).with_suffix("").as_posix(): one for one in reversed(found)}
@@ -223,7 +241,7 @@ def find_masks(text: str, feather: float) -> MaskOf:
     return mask_of
 
 
-def parse_region(text: str, feather: float) -> PlannedRegion:
+def parse_region(text: str, feather: float, output: str) -> PlannedRegion:
     """``MASK=STYLE[:WEIGHT][,STYLE[:WEIGHT]...][@STRENGTH]``, or ``MASK=keep``.
 
     Raises:
@@ -236,7 +254,7 @@ def parse_region(text: str, feather: float) -> PlannedRegion:
         raise ValueError(
             f"region must be MASK=STYLE, such as sky.png=wave, sky.png=wave:2,ink@0.5 or face.png=keep; got {text!r}"
         )
-    mask_of, words, strength = find_masks(match[1], feather), match[2], float(match[3] or 1)
+    mask_of, words, strength = find_masks(match[1], feather, output), match[2], float(match[3] or 1)
     try:
         check_options(strength=strength)
     except ValueError as error:

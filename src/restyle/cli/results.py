@@ -36,7 +36,7 @@ class Report:
         row = {**about(one), "output": str(one.output), "height": height, "width": width}
         self._keep(number, {**row, "memory_bytes": needed_bytes})
         if not (self.as_json or self.quiet):
-            typer.echo(f"{_shown(one)}  {width} x {height}  {needed_bytes / 1e9:.1f} GB", file=self._out)
+            self._say(f"{_shown(one)}  {width} x {height}  {needed_bytes / 1e9:.1f} GB")
 
     def painted(self, number: int, one: Planned, result: batch.Result) -> None:
         """Tell of a picture; ``number`` is its place in the order of what was asked for."""
@@ -45,7 +45,10 @@ class Report:
         self._keep(number, {**row, "seconds": seconds, "notes": notes})
         if not (self.as_json or self.quiet):
             line = f"{_shown(one)}  {width} x {height}  {seconds:.2f} s"
-            typer.echo("\n  ".join([line, *notes]), file=sys.stderr if self.to_stdout else self._out)
+            self._say("\n  ".join([line, *notes]))
+
+    def _say(self, line: str) -> None:
+        typer.echo(line, file=sys.stderr if self.to_stdout else self._out)
 
     def failed(self, number: int, about: dict[str, str], error: Exception) -> None:
         """Keep a failure until the end; ``about`` says of which content or style."""
@@ -75,6 +78,8 @@ class Report:
 
     def finish(self, **document: Any) -> None:
         """Print the document, or how many pictures and how fast where there was more than one."""
+        if self.by_line:
+            return
         if self.as_json:
             engine = {}
             if self.stylizer:
@@ -89,7 +94,7 @@ class Report:
             counts["not tried"] = self.not_tried
             told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             rate = f"  {seconds:.1f} s, {painted / seconds:.2f} pictures a second" if painted else ""
-            typer.echo(told if self.dry else told + rate)
+            self._say(told if self.dry else told + rate)
 
     def exit_code(self) -> int:
         """That of the first failure; 0 if there is none."""

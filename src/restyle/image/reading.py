@@ -8,7 +8,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -164,11 +164,44 @@ def _read_heif(stream: IO[bytes]) -> ImageFile.ImageFile:
     return image
 
 
+class _PngChunks(PngImagePlugin.PngStream):
+    """The parts of a PNG; text beyond Pillow's limits, as some programs write it, is left out and no reason to fail."""
+
+    def chunk_tEXt(self, pos: int, length: int) -> bytes:
+        return self._text(super().chunk_tEXt, pos, length)
+
+    def chunk_zTXt(self, pos: int, length: int) -> bytes:
+        return self._text(super().chunk_zTXt, pos, length)
+
+    def chunk_iTXt(self, pos: int, length: int) -> bytes:
+        return self._text(super().chunk_iTXt, pos, length)
+
+    def _text(self, keep: Callable[[int, int], bytes], pos: int, length: int) -> bytes:
+        assert self.fp is not None
+        if self.text_memory <= PngImagePlugin.MAX_TEXT_MEMORY:
+            with contextlib.suppress(ValueError):
+                return keep(pos, length)
+            self.fp.seek(pos)
+        return self.fp.read(length)
+
+
+class _PngFile(PngImagePlugin.PngImageFile):
+    """Pillow's reader with our chunks, since it cannot be told which to take."""
+
+    @property
+    def png(self) -> PngImagePlugin.PngStream | None:
+        return self._chunks
+
+    @png.setter
+    def png(self, chunks: PngImagePlugin.PngStream | None) -> None:
+        self._chunks = _PngChunks(chunks.fp) if chunks and chunks.fp else None
+
+
 # Format, how its files begin, who reads it. Only these: Pillow knows more formats, some of which start other programs.
 _READERS = (
     # Not Pillow's JPEG factory: it may choose MPO, whose further frames are previews and depth maps.
     ("JPEG", rb"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-    ("PNG", rb"\x89PNG", PngImagePlugin.PngImageFile),
+    ("PNG", rb"\x89PNG", _PngFile),
     ("WebP", rb"RIFF....WEBP", WebPImagePlugin.WebPImageFile),
     ("TIFF", rb"II[*+]\0|MM\0[*+]", TiffImagePlugin.TiffImageFile),
     ("GIF", rb"GIF8[79]a", GifImagePlugin.GifImageFile),
@@ -230,6 +263,9 @@ def decode(image: Image.Image, name: str) -> Picture:
                 notes.append(f"first of {frames} frames")
             if _has_deep_colours(image):
                 notes.append("16 bits a channel reduced to 8")
+                key = image.info.get("transparency")
+                if isinstance(key, tuple) and max(key) > 255:  # Pillow compares it with 8 bits
+                    notes.append("its transparent colour is one of 16 bits a channel and stays visible")
             image.load()
         orientation, exif = read_exif(image, notes)
         base, alpha = split_alpha(image, notes)

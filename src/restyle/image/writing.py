@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from restyle.errors import ImageError, UnknownNameError
 from restyle.image.arrays import lay_on_white, to_pil, to_pixels
-from restyle.image.exif import add_history, has_directories
+from restyle.image.exif import add_history, has_directories, load_exif
 from restyle.image.reading import Pixels, reason
 
 
@@ -30,6 +30,7 @@ class _Writer(NamedTuple):
 
 # Full colour resolution (4:4:4): the edges between strong colours are what a stylized picture lives on.
 _JPEG = _Writer("JPEG", exif=True, quality=92, options={"subsampling": "4:4:4"})
+_MOST_JPEG_EXIF = 65_533  # bytes
 _TIFF = _Writer("TIFF", alpha=True, exif=True, options={"compression": "tiff_adobe_deflate"})
 _WRITERS = {
     ".jpg": _JPEG,
@@ -37,7 +38,8 @@ _WRITERS = {
     # Level 3 of 9 takes a third of the time of the usual 6, for files 2 to 10 % larger.
     ".png": _Writer("PNG", alpha=True, exif=True, options={"compress_level": 3}),
     ".webp": _Writer("WebP", alpha=True, exif=True, quality=90),
-    ".avif": _Writer("AVIF", alpha=True, exif=True, quality=90, options={"subsampling": "4:4:4"}),
+    # Speed 9: 0.16 s, 542 KB, PSNR 38.6 dB (1.5 megapixels, painted). 8: 1.2 s, 518 KB, 39.2. The usual 6: 4.6 s, 39.3.
+    ".avif": _Writer("AVIF", alpha=True, exif=True, quality=90, options={"subsampling": "4:4:4", "speed": 9}),
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".gif": _Writer("GIF", alpha=True),
@@ -207,9 +209,12 @@ def _encode(
     elif quality is not None:
         notes.append(f"{writer.name} has no quality setting")
     if writer.exif:
-        exif = add_history(exif, history) if history else exif
+        given, exif = exif, add_history(exif, history) if history else exif
+        if exif and writer.name == "JPEG" and len(exif) > _MOST_JPEG_EXIF:
+            notes.append("EXIF data left out, JPEG can hold 64 KB of it")
+            exif = add_history(None, history) if given and history else None
         if exif:
-            options["exif"] = exif
+            options["exif"] = load_exif(exif) if writer.name in ("AVIF", "TIFF") else exif
             if has_directories(exif):
                 options.pop("compression", None)  # Pillow fails at these in a compressed TIFF
     elif exif:

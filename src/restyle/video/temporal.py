@@ -222,7 +222,7 @@ def _calmed(last: Pixels, painted: Pixels, way: Way) -> Pixels:
     where, share = way
     moved = cv2.remap(last, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     blended = cv2.blendLinear(moved, painted, share, 1 - share)
-    return _with_spread_of(painted, _with_strokes_of(painted, blended))
+    return _with_strokes_of(painted, blended)
 
 
 def _with_strokes_of(painted: Pixels, blended: Pixels) -> Pixels:
@@ -247,18 +247,6 @@ def _contrast(plane: Pixels, window: int) -> NDArray[np.float32]:
     places = max(1, plane.shape[1] // PLACE), max(1, plane.shape[0] // PLACE)
     few: NDArray[np.float32] = cv2.resize(apart, places, interpolation=cv2.INTER_AREA).astype(np.float32)
     return few
-
-
-def _with_spread_of(painted: Pixels, blended: Pixels) -> Pixels:
-    """Bring back how far luma or colours spread over the whole picture, by up to a tenth."""
-    few = slice(None, None, 4)  # a sixteenth of the points tells it as well
-    (mean, spread), (own_mean, own_spread) = (
-        cv2.meanStdDev(np.ascontiguousarray(one[few, few])) for one in (painted, blended)
-    )
-    gain = np.clip(spread / np.maximum(own_spread, 1), 0.9, 1.1)
-    table = (np.arange(256)[:, None] - own_mean.T) * gain.T + mean.T
-    result: Pixels = cv2.LUT(blended, np.clip(np.rint(table), 0, 255).astype(np.uint8)[None])
-    return result
 
 
 def _reduced(pixels: Pixels) -> Pixels:
