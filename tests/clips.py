@@ -46,15 +46,21 @@ def write_clip(
     chapters: Sequence[tuple[float, float, str]] = (),
     aspect: Fraction = Fraction(1),
     last: float = 0,
+    options: dict[str, str] | None = None,
+    sound_first: bool = False,
 ) -> Path:
     """Write frames at given times (seconds), with a tone of ``sound`` seconds; nearly without loss.
 
-    The last frame lasts ``last`` seconds, if that is given.
+    The last frame lasts ``last`` seconds, if that is given. ``options`` are the encoder's. With ``sound_first`` all of
+    it lies ahead of the pictures, as if an encoder had thought about them for long.
     """
     times = [i / rate for i in range(len(frames))] if times is None else times
-    with av.open(str(path), "w") as out:
+    hurry = {"max_interleave_delta": "1"} if sound_first else {}
+    with av.open(str(path), "w", container_options=hurry) as out:
         out.metadata.update(metadata or {})
-        stream: Any = out.add_stream(codec, rate=rate, options={"crf": "1", "preset": "ultrafast", "g": "5"})
+        stream: Any = out.add_stream(
+            codec, rate=rate, options={"crf": "1", "preset": "ultrafast", "g": "5", **(options or {})}
+        )
         context = stream.codec_context
         context.height, context.width = frames[0].shape[:2]
         context.pix_fmt, context.time_base = pixel_format, time_base
@@ -105,6 +111,33 @@ def _write_tone(out: Any, stream: Any, seconds: float) -> None:
         frame.pts, frame.sample_rate, frame.time_base = start, RATE, Fraction(1, RATE)
         out.mux(stream.encode(frame))
     out.mux(stream.encode(None))
+
+
+def moved(source: Path, target: Path, by: float, *, backwards: bool = False) -> Path:
+    """Copy a file with all its times moved by some seconds; with its last stream first, if that is asked."""
+    with (
+        av.open(str(source)) as read,
+        av.open(str(target), "w", container_options={"avoid_negative_ts": "disabled"}) as out,
+    ):
+        order = sorted(read.streams, key=lambda stream: stream.index, reverse=backwards)
+        streams = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in order}
+        out.set_chapters(
+            [
+                {
+                    **one,
+                    "start": one["start"] + round(by / one["time_base"]),
+                    "end": one["end"] + round(by / one["time_base"]),
+                }
+                for one in read.chapters()
+            ]
+        )
+        for packet in read.demux():
+            if packet.dts is not None:
+                packet.pts += round(by / packet.time_base)
+                packet.dts += round(by / packet.time_base)
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    return target
 
 
 def packets(path: Path, kind: str) -> list[tuple[float, bytes]]:

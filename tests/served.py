@@ -47,3 +47,14 @@ def wait_until(condition):
             return
         time.sleep(0.02)
     raise AssertionError("it did not come to that")
+
+
+def problem(reply, status):
+    """The document of a refusal, after a look at its form."""
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    document = reply.json()
+    assert document["status"] == status
+    assert document["title"]
+    assert "Traceback" not in document["detail"]
+    return document

@@ -128,6 +128,23 @@ def test_a_video_is_painted_with_progress_and_saved(open_page, tmp_path, castle)
     expect(page.get_by_role("alert")).to_contain_text("not a video")
 
 
+def test_sound_that_the_result_cannot_hold_can_be_left_out(open_page, tmp_path):
+    pytest.importorskip("av")
+    pytest.importorskip("cv2")
+    from clips import panned, write_clip
+
+    looks = {"codec": "mjpeg", "pixel_format": "yuvj420p", "colour": (6, 2)}
+    film = write_clip(tmp_path / "cam.avi", panned(6), **looks, sound=0.5, sound_codec="pcm_u8")
+    page = open_page(allow=["422", "ERR_FAILED"])
+    page.get_by_role("tab", name="Video").click()
+    page.set_input_files("#video-file", film)
+    page.get_by_role("button", name="Paint the video").click()
+    expect(page.get_by_role("alert")).to_contain_text("MP4 cannot hold the sound of this video")
+    page.get_by_label("Leave out the sound").check()
+    page.get_by_role("button", name="Paint the video").click()
+    expect(page.locator("#video-status")).to_contain_text("6 frames painted")
+
+
 @pytest.fixture
 def film(tmp_path, castle):
     """A film that takes a while to paint."""

@@ -22,7 +22,7 @@ from restyle.serve.limits import Limits, RateLimiter, read_tokens
 from restyle.serve.problems import STATUS
 from restyle.serve.styles import StyleStore
 from restyle.style import Style
-from served import serving
+from served import problem, serving
 
 PROJECT = Path(__file__).parent.parent
 
@@ -31,17 +31,6 @@ PROJECT = Path(__file__).parent.parent
 def client(model):
     with TestClient(create_app(model)) as client:
         yield client
-
-
-def problem(reply, status):
-    """The document of a refusal, after a look at its form."""
-    assert reply.status_code == status, reply.text
-    assert reply.headers["content-type"] == "application/problem+json"
-    document = reply.json()
-    assert document["status"] == status
-    assert document["title"]
-    assert "Traceback" not in document["detail"]
-    return document
 
 
 def paint(client, content, **fields):
@@ -170,37 +159,6 @@ def test_alpha_comes_back_and_metadata_does_not(client, photo):
 )
 def test_bad_requests_get_one_sentence(client, content, fields, status, sentence):
     assert sentence in problem(paint(client, content, **fields), status)["detail"]
-
-
-def test_of_several_files_the_one_that_cannot_be_read_is_named(client, content):
-    styles = [("style", content), ("style", b"not a picture")]
-    refusal = problem(client.post("/v1/images", files=[("content", content), *styles]), 415)
-    assert refusal["detail"].startswith("style 2: cannot read the picture")
-    assert "content: " in problem(paint(client, b"not a picture", style_id="wave"), 415)["detail"]
-    refusal = problem(client.post("/v1/styles", files={"style": b"not a picture"}), 415)
-    assert refusal["detail"].startswith("style: cannot read the picture")
-
-
-def test_a_forgotten_at_sign_is_told(client, content):
-    for fields, files in (({"content": "photo.jpg"}, {"mask": content}), ({"style": "wave.jpg"}, {"content": content})):
-        refusal = problem(client.post("/v1/images", data={"style_id": "wave", **fields}, files=files), 422)
-        assert "an @ before the file's name" in refusal["detail"]
-        assert "class" not in refusal["detail"]
-
-
-def test_no_field_is_left_aside_unseen(client):
-    document = client.get("/openapi.json").json()
-    forms = {
-        path: form["schema"]["$ref"].split("/")[-1]
-        for path, methods in document["paths"].items()
-        for form in methods.get("post", {}).get("requestBody", {}).get("content", {}).values()
-    }
-    assert forms.keys() == {"/v1/styles", "/v1/images", "/v1/videos"}
-    for path, form in forms.items():
-        detail = problem(client.post(path, files={"unheard_of": b"x"}), 422)["detail"]
-        told = detail.removeprefix("there is no field 'unheard_of'; the fields are: ").split(", ")
-        schema = document["components"]["schemas"][form]
-        assert (sorted(told), schema["additionalProperties"]) == (sorted(schema["properties"]), False)
 
 
 def test_other_refusals_are_problems_too(client):

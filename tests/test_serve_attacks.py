@@ -20,6 +20,8 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2", reason="starlette's test client needs it")
 import httpx
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from restyle.image import encode_image
 from restyle.serve.engine_queue import EngineQueue
@@ -323,18 +325,34 @@ def test_a_client_that_leaves_frees_its_place(served, content):
     assert reply.status_code == 200
 
 
-@pytest.fixture
-def process(tmp_path):
+@contextlib.contextmanager
+def command(tmp_path, *options):
     """The command itself in a process: (process, address)."""
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "RESTYLE_CACHE": str(tmp_path / "cache")}
     (tmp_path / "tmp").mkdir()
-    words = [sys.executable, "-m", "restyle", "serve", "--port", "0", "--threads", "1"]
+    words = [sys.executable, "-m", "restyle", "serve", "--port", "0", "--threads", "1", *options]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             line = process.stdout.readline()
             yield process, re.search(r"http://\S+", line)[0]
         finally:
             process.kill()
+
+
+@pytest.fixture
+def process(tmp_path):
+    with command(tmp_path) as running:
+        yield running
+
+
+def test_a_live_session_that_finds_no_place_is_no_fault(tmp_path):
+    with command(tmp_path, "--live", "0") as (process, address):
+        with pytest.raises(InvalidStatus) as refused, connect(f"{address.replace('http', 'ws')}/v1/live"):
+            pass
+        assert (refused.value.response.status_code, b"live places" in refused.value.response.body) == (503, True)
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("begun", [False, True])

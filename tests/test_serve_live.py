@@ -3,6 +3,7 @@
 import json
 import struct
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from restyle.image import encode_image, read_image
 from restyle.serve.limits import Limits
+from restyle.video import CALM
 
 TOKEN = "a-long-and-secret-token"
 SETTINGS = {"style_id": ["wave"], "strength": 1.0}
@@ -39,9 +41,9 @@ def test_live_frames_are_painted(start, photo, model, wave):
 
 
 def test_live_colours_do_not_jump_with_the_light(start, photo, model, wave):
-    darker = (photo * 0.6).astype(np.uint8)
+    darker = (photo * 0.85).astype(np.uint8)
     first, last = (model.paint(picture[None], wave)[1][0] for picture in (photo, darker))
-    expected = model.paint(darker[None], wave, statistics=np.float32(0.8) * first + np.float32(0.2) * last)[0][0]
+    expected = model.paint(darker[None], wave, statistics=np.float32(CALM) * first + np.float32(1 - CALM) * last)[0][0]
     paintings = []
     with start().websocket_connect("/v1/live") as socket:
         socket.send_json(SETTINGS)
@@ -53,6 +55,30 @@ def test_live_colours_do_not_jump_with_the_light(start, photo, model, wave):
     assert np.abs(paintings[2] - expected).mean() < 6  # it came as JPEG
     assert np.abs(paintings[2] - by_itself).mean() > 2 * np.abs(paintings[2] - expected).mean()
     assert np.abs(paintings[-1] - by_itself).mean() < 6  # in the end it has followed
+
+
+def test_a_new_scene_is_not_painted_like_the_old_one(start, photo, model, wave):
+    scene = 255 - photo
+    with start().websocket_connect("/v1/live") as socket:
+        socket.send_json(SETTINGS)
+        socket.receive_json()
+        for picture in (*[photo] * 3, scene, scene):
+            socket.send_bytes(frame(1, encode_image(picture, "png")))
+            painted = read_image(socket.receive_bytes()[4:]).pixels.astype(int)
+    assert np.abs(painted - model.apply(scene, wave)).mean() < 6  # it came as JPEG
+
+
+@pytest.mark.parametrize(("method", "error"), [("close", WebSocketDisconnect(1006)), ("send_text", TimeoutError())])
+def test_a_client_that_takes_nothing_and_leaves_is_no_fault(start, monkeypatch, method, error):
+    async def fail(*_):
+        raise error
+
+    client = start(Limits(live_idle_s=0.1))
+    monkeypatch.setattr(f"starlette.websockets.WebSocket.{method}", fail)
+    with client.websocket_connect("/v1/live") as socket:
+        if method == "send_text":
+            socket.send_json(SETTINGS)
+        time.sleep(0.5)  # what goes wrong in the server is raised at the end
 
 
 def test_the_newest_frame_wins(start, photo, model, monkeypatch):

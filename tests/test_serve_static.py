@@ -23,6 +23,8 @@ from restyle.image import read_image, resize, write_image
 from restyle.serve import onnxruntime_web
 from restyle.serve.onnxruntime_web import FILES, VERSION, find_runtime
 from restyle.serve.static_site import write_site
+from restyle.video import CALM
+from restyle.video.statistics import NEW_SCENE
 
 REAL_RUNTIME = cache_folder() / f"onnxruntime-web-{VERSION}"  # of whoever runs the tests; inside them it is another
 
@@ -73,6 +75,7 @@ def test_everything_the_page_asks_for_is_written(tmp_path, runtime, model):
     assert [path for path in wanted if not path.is_file()] == []
     assert not re.search(r"/v1/|WebSocket", "".join(path.read_text("utf-8") for path in (site / "static").glob("*.js")))
     card = json.loads((site / "model" / "card.json").read_text(encoding="utf-8"))
+    assert (card["calm"], card["new_scene"]) == (CALM, NEW_SCENE)
     styles = np.fromfile(site / "model" / "styles.bin", "<f4").reshape(len(card["styles"]), card["style_size"])
     for entry, vector in zip(card["styles"], styles, strict=True):
         assert (site / entry["thumbnail"]).is_file()
@@ -282,6 +285,21 @@ def test_with_isolation_there_are_threads_and_the_camera_is_painted(open_page, c
     camera_paints(page, castle, model)
     page.get_by_role("button", name="Stop the camera").click()
     expect(page.get_by_role("button", name="Start the camera")).to_be_visible()
+
+
+def test_a_new_scene_before_the_camera_begins_anew(open_page):
+    averages = open_page().evaluate("""async () => {
+        const { BrowserEngine } = await import("./static/browser_engine.js");
+        const scenes = [[1, 0], [0.9, 0], [0, 1], [0, 1]].map((own) => new Float32Array(own));
+        const given = [];
+        const paint = async (photo, mix, options, mean) => (given.push(mean && [...mean]), { own: scenes.shift() });
+        const card = { calm: 0.5, new_scene: 0.15 };
+        const camera = await BrowserEngine.prototype.openCamera.call({ card, paint, keep: () => null });
+        for (let count = 0; count < 4; count++) await camera.paint();
+        return given;
+    }""")
+    assert averages[0] is None
+    assert np.allclose(averages[1:], [[1, 0], [0.95, 0], [0, 1]])
 
 
 def test_webgpu_paints_the_same(open_page, tmp_path, castle, model):

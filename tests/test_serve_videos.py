@@ -21,10 +21,11 @@ pytest.importorskip("av")
 pytest.importorskip("cv2")
 import av
 
+from clips import panned, write_clip
 from restyle.errors import VideoError
 from restyle.serve.jobs import JobRunner
 from restyle.serve.limits import Limits
-from served import asking, wait_until
+from served import asking, problem, serving, wait_until
 
 
 def make_film(photo, frames=6, format="mp4", metadata=None, **options):
@@ -91,6 +92,10 @@ def test_a_video_becomes_a_job_and_then_a_video(start, film, photo, temporary):
     assert frames[0].shape == photo.shape
     assert np.abs(frames[0].astype(int) - photo).mean() > 10
     assert client.get(job["result"], headers={"Range": "bytes=0-9"}).content == reply.content[:10]
+    for wrong, status in (("bytes=999999999-", 416), ("lines=1-2", 400), ("bytes=9-2", 400)):
+        refusal = client.get(job["result"], headers={"Range": wrong})
+        assert problem(refusal, status)["detail"]
+        assert refusal.headers.get("content-range") == (f"bytes */{len(reply.content)}" if status == 416 else None)
     assert [path.name for path in files_in(temporary)] == ["painted.mp4"]
     assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
     assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
@@ -102,6 +107,31 @@ def test_options_reach_the_video(start, film):
     job = wait_for(client, post(client, film, strength=0, size=48), "done", "failed")
     with av.open(io.BytesIO(client.get(job["result"]).content)) as painted:
         assert (painted.streams.video[0].height, painted.streams.video[0].width) == (48, 64)
+
+
+@pytest.mark.parametrize("codec", ["pcm_u8", "pcm_mulaw", "adpcm_ms"])
+def test_sound_that_mp4_cannot_hold_is_refused_at_once_and_can_be_left_out(start, tmp_path_factory, temporary, codec):
+    path = tmp_path_factory.mktemp("camera") / "cam.avi"
+    looks = {"codec": "mjpeg", "pixel_format": "yuvj420p", "colour": (6, 2)}
+    film = write_clip(path, panned(4), **looks, sound=0.5, sound_codec=codec).read_bytes()
+    client = start()
+    reply = post(client, film)
+    assert reply.status_code == 422
+    sentence = f"sound: MP4 cannot hold the sound of this video ({codec}); leave it out (sound=drop)"
+    assert reply.json()["detail"] == sentence
+    assert files_in(temporary) == []
+    job = wait_for(client, post(client, film, sound="drop"), "done", "failed")
+    with av.open(io.BytesIO(client.get(job["result"]).content)) as painted:
+        assert [stream.type for stream in painted.streams] == ["video"]
+
+
+def test_sound_is_kept_unless_it_is_to_be_dropped(start, tmp_path_factory):
+    film = write_clip(tmp_path_factory.mktemp("camera") / "cam.mp4", panned(4), sound=0.5).read_bytes()
+    client = start()
+    for sound, streams in (({}, ["video", "audio"]), ({"sound": "drop"}, ["video"])):
+        job = wait_for(client, post(client, film, **sound), "done", "failed")
+        with av.open(io.BytesIO(client.get(job["result"]).content)) as painted:
+            assert [stream.type for stream in painted.streams] == streams
 
 
 def test_metadata_does_not_come_back(start, photo):
@@ -124,6 +154,20 @@ def test_progress_is_told_as_events(start, film):
     assert told[-1]["state"] == "done"
     assert told[-1]["frames_done"] == 6
     assert [one["frames_done"] for one in told] == sorted(one["frames_done"] for one in told)
+
+
+def test_whoever_follows_a_job_is_told_that_it_was_deleted(model, film, monkeypatch, temporary):
+    go_on, paint = threading.Event(), type(model).paint
+    monkeypatch.setattr(type(model), "paint", lambda *args, **options: go_on.wait(60) and paint(*args, **options))
+    with serving(model) as ((host, port), _), httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
+        location = post(client, film).headers["location"]
+        with client.stream("GET", f"{location}/events") as reply:
+            lines = (line for line in reply.iter_lines() if line.startswith("data: "))
+            next(lines)
+            client.delete(location)
+            last = [json.loads(line[6:])["state"] for line in lines][-1:]
+        go_on.set()
+    assert last == ["cancelled"]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +224,9 @@ def test_videos_are_bounded(start, film, photo, temporary):
     assert "3" in post(client, film).json()["detail"]
     client = start(Limits(video_pixels=1000))
     assert post(client, film).status_code == 413
+    client = start(Limits(video_pixels=96 * 128))
+    asked = post(client, film, size=98)  # what was sent is small enough, what is asked for is not
+    assert (asked.status_code, "size asks for 98 x 132 pixels" in asked.json()["detail"]) == (413, True)
     client = start(Limits(max_video_bytes=1000))
     assert post(client, film).status_code == 413
     assert files_in(temporary) == []
@@ -246,6 +293,13 @@ def test_results_expire(temporary):
     assert not job.folder.exists()
     jobs.close()
     assert list(temporary.iterdir()) == []
+
+
+def test_results_are_removed_though_nobody_asks(start, film, temporary, monkeypatch):
+    monkeypatch.setattr("restyle.serve.jobs.FORGET_EVERY_S", 0.05)
+    assert post(start(Limits(result_s=1)), film).status_code == 202
+    wait_until(lambda: [path.name for path in files_in(temporary)] == ["painted.mp4"])
+    wait_until(lambda: not files_in(temporary))
 
 
 def problem_of(work):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -117,6 +118,22 @@ def test_a_file_is_played_over_and_over(clip):
     with VideoReader(clip, size=32) as reader:
         frames = [item.pixels[:, ::-1].astype(int) for item in reader if isinstance(item, Frame)]
     assert min(np.abs(shots[0].pixels - one).mean() for one in frames) < 2
+
+
+def test_a_file_whose_clock_begins_late_is_played_at_once(tmp_path):
+    late = write_clip(tmp_path / "late.ts", panned(10), times=[3600 + i / 50 for i in range(10)], rate=50)
+    ends = time.monotonic() + 20
+    with Camera(str(late)) as camera:
+        while camera.newest().number < 5 and time.monotonic() < ends:
+            time.sleep(0.02)
+        assert camera.newest().number >= 5
+
+
+def test_pixels_that_are_not_square_become_so(tmp_path):
+    for aspect, size in ((Fraction(3, 2), (64, 144)), (Fraction(1, 2), (64, 48)), (Fraction(1000), (64, 96))):
+        source = write_clip(tmp_path / "in.mkv", panned(5), aspect=aspect)
+        with Camera(str(source)) as camera:
+            assert camera.newest().pixels.shape == (*size, 3)
 
 
 def test_cameras_that_are_not_there(tmp_path):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clips import close, copy, frame_times, frames_of, packets, panned, write_clip
+from clips import close, copy, frame_times, frames_of, moved, packets, panned, write_clip
 from restyle.errors import DeviceError, UnknownNameError, VideoError
-from restyle.video.reader import VideoReader
+from restyle.video import reader as reading
+from restyle.video.reader import Frame, VideoReader
 from restyle.video.writer import Encoding, find_encoder
 
 # --- times, sound, subtitles
@@ -83,7 +84,15 @@ def test_subtitles_chapters_and_metadata(tmp_path):
     _, writer = copy(tmp_path / "in.mkv", tmp_path / "out.mp4")
     assert writer.notes == ["left out: subtitles (subrip), stream 2"]
     copy(tmp_path / "in.mkv", tmp_path / "cut.mkv", start=0.4, stop=0.8)
-    assert [(round(at, 2), data) for at, data in packets(tmp_path / "cut.mkv", "subtitle")] == [(0.2, b"two")]
+    assert [(round(at, 2), data) for at, data in packets(tmp_path / "cut.mkv", "subtitle")] == [
+        (0, b"one"),  # it began before the cut and is still to be read
+        (0.2, b"two"),
+    ]
+    with av.open(str(tmp_path / "cut.mkv")) as container:
+        lasting = [
+            packet.duration * packet.time_base for packet in container.demux(subtitles=0) if packet.pts is not None
+        ]
+    assert lasting == [Fraction(1, 5), Fraction(1, 5)]
     with av.open(str(tmp_path / "cut.mkv")) as container:
         cut = [(float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in container.chapters()]
     assert cut == [(0, 0.1), (0.1, 0.4)]
@@ -124,6 +133,96 @@ def test_cut_keeps_sound_in_step(tmp_path):
     assert [data for _, data in kept] == [data for _, data in after]
     assert max(abs(one - other) for (one, _), (other, _) in zip(kept, after, strict=True)) < 0.001
     assert frame_times(tmp_path / "out.mp4")[0] == Fraction(13, 25) - Fraction(1, 2)
+
+
+@pytest.mark.parametrize("leads", [(10, 100), (0.3, 0.5), (0.01, 0.1)])  # the first: read from the beginning
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("in.ts", {}), ("in.mkv", {}), ("in.mp4", {}), ("in.h264", {}), ("in.flv", {}),
+     ("open.ts", {"bf": "2", "x264-params": "open-gop=1"}), ("open.mp4", {"bf": "2", "x264-params": "open-gop=1"})],
+)  # fmt: skip
+def test_a_cut_begins_with_the_first_frame_of_its_time(tmp_path, monkeypatch, name, options, leads):
+    monkeypatch.setattr(reading, "LEADS_S", leads, raising=False)
+    sound = 0 if name == "in.h264" else 2
+    write_clip(tmp_path / name, panned(50), sound=sound, pixel_format="yuv420p", options={"g": "10", **options})
+    whole = frames_of(tmp_path / name)
+    assert len(whole) == 50
+    for start in (0.5, 1, 1.07):
+        expected = [frame for frame in whole if frame.time >= start]
+        found = frames_of(tmp_path / name, start=start)
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert one.time == pytest.approx(other.time - start, abs=0.001)
+            assert np.array_equal(one.pixels, other.pixels)
+    assert len(frames_of(tmp_path / name, start=1, stop=1.4)) == 10
+
+
+@pytest.mark.parametrize("leads", [(10, 100), (0.3, 0.5)])
+@pytest.mark.parametrize("ending", [".mkv", ".mp4"])
+def test_a_cut_has_the_sound_that_lies_ahead_of_its_pictures(tmp_path, monkeypatch, ending, leads):
+    monkeypatch.setattr(reading, "LEADS_S", leads, raising=False)
+    write_clip(tmp_path / f"in{ending}", panned(50), sound=2, sound_first=True)
+    copy(tmp_path / f"in{ending}", tmp_path / "out.mkv", start=1, stop=1.8)
+    before, after = (packets(tmp_path / name, "audio") for name in (f"in{ending}", "out.mkv"))
+    assert [data for _, data in after] == [data for at, data in before if 1 <= at < 1.8]
+    assert len(after) > 10
+
+
+def test_a_cut_means_what_it_says_in_decimals(tmp_path):
+    write_clip(tmp_path / "in.mp4", panned(60))
+    cut = frames_of(tmp_path / "in.mp4", start=1.04, stop=2.04)  # as binary numbers both lie a hair above frames
+    assert [frame.pts for frame in cut] == [512 * i for i in range(25)]
+
+
+def test_the_last_frame_of_a_cut_ends_with_it(tmp_path):
+    write_clip(tmp_path / "in.mp4", panned(3), times=[0, 2, 6], rate=1)
+    copy(tmp_path / "in.mp4", tmp_path / "out.mp4", start=2, stop=4)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.duration == 2_000_000
+
+
+def test_a_file_may_begin_later_than_its_clock(tmp_path):
+    write_clip(tmp_path / "in.mkv", panned(50), sound=2, chapters=[(0, 1, "first"), (1, 2, "second")])
+    for by, ending in ((5, ".mkv"), (5, ".mp4"), (3600, ".ts")):
+        late = moved(tmp_path / "in.mkv", tmp_path / f"late{ending}", by)
+        with VideoReader(late) as reader:
+            assert len([item for item in reader if isinstance(item, Frame)]) == 50
+            assert (reader.notes, reader.damaged) == ([], False)
+            assert reader.seconds == pytest.approx(2.1, abs=0.1)
+        if ending == ".mkv":
+            with VideoReader(late, start=0.5, stop=1.5) as reader:
+                kept = [
+                    (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in reader.chapters()
+                ]
+            assert kept == [pytest.approx((0, 0.5), abs=0.1), pytest.approx((0.5, 1), abs=0.1)]
+
+
+def test_the_first_frame_is_kept_whatever_its_clock_says(tmp_path):
+    # The container says when it begins, in millionths rounded up.
+    times = [(132008 + 3600 * i) / 90000 for i in range(10)]
+    write_clip(tmp_path / "in.ts", panned(10), times=times, time_base=Fraction(1, 90000))
+    assert [frame.pts for frame in frames_of(tmp_path / "in.ts")] == [3600 * i for i in range(10)]
+
+
+def test_streams_in_another_order_cost_no_frames(tmp_path):
+    # The decoder keeps the last ones back until the file's end.
+    write_clip(tmp_path / "in.mp4", panned(20), sound=0.8, pixel_format="yuv420p", options={"bf": "2"})
+    moved(tmp_path / "in.mp4", tmp_path / "order.mkv", 0, backwards=True)
+    with av.open(str(tmp_path / "order.mkv")) as container:
+        assert container.streams[0].type == "audio"
+    assert len(frames_of(tmp_path / "order.mkv")) == 20
+
+
+def test_sound_that_was_cut_away_stays_away(tmp_path):
+    write_clip(tmp_path / "in.mp4", panned(50), sound=2, options={"g": "100"})
+    moved(tmp_path / "in.mp4", tmp_path / "trimmed.mp4", -1)  # hides the first second, as ffmpeg -ss 1 -c copy does
+    assert packets(tmp_path / "trimmed.mp4", "audio")[0][0] < -0.9
+    copy(tmp_path / "trimmed.mp4", tmp_path / "out.mkv")
+    assert len(frame_times(tmp_path / "out.mkv")) == 25
+    assert frame_times(tmp_path / "out.mkv")[0] < 0.2
+    with VideoReader(tmp_path / "trimmed.mp4") as reader:
+        sound = [item for item in reader if not isinstance(item, Frame)]
+    assert -0.2 < sound[0].pts * sound[0].time_base <= 0
 
 
 def test_cuts_that_hold_nothing(tmp_path):

@@ -248,6 +248,18 @@ def test_times_that_are_missing_are_counted(tmp_path):
     assert all(Fraction(3, 100) < later - earlier < Fraction(5, 100) for earlier, later in itertools.pairwise(times))
 
 
+def test_times_that_go_back_are_counted_on(tmp_path):
+    write_clip(tmp_path / "in.ts", panned(30))
+    (tmp_path / "twice.ts").write_bytes(2 * (tmp_path / "in.ts").read_bytes())
+    with VideoReader(tmp_path / "twice.ts") as reader:
+        times = [item.time for item in reader if isinstance(item, Frame)]
+    assert times == pytest.approx([i / 25 for i in range(60)], abs=0.001)
+    assert reader.notes == [
+        "times go back in the middle of the file; the pictures there follow each other at the usual rate"
+    ]
+    assert not reader.damaged
+
+
 # --- what a program that is killed leaves behind
 
 

@@ -41,7 +41,7 @@ from restyle.cli.options import (
     parse_style,
 )
 from restyle.cli.report import print_json
-from restyle.cli.signals import stopping_like_ctrl_c
+from restyle.cli.signals import only_one_ctrl_c, stopping_like_ctrl_c
 from restyle.errors import MissingExtraError, VideoError
 from restyle.video import CALM
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 ENCODING = "Encoding"
 
 
+@only_one_ctrl_c()
 def video(
     content: Annotated[str, typer.Argument(help="The video, a file.", show_default=False)],
     style: Annotated[

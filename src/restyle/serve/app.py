@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, Response
@@ -64,14 +64,14 @@ def create_app(
     queue = EngineQueue(limits, meters)
     jobs = JobRunner(limits)
     store = StyleStore(stylizer, limits)
-    # A picture's file stays in memory, which the number of places bounds; a larger one, a video, goes to the disk.
-    MultiPartParser.spool_max_size = max(MultiPartParser.spool_max_size, limits.max_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         queue.open()
         jobs.open()
+        forgetting = asyncio.create_task(jobs.forget_in_time())
         yield
+        forgetting.cancel()
         jobs.close()
         queue.close()
 

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from restyle.serve.engine_queue import EngineQueue
+from restyle.serve.forms import VIDEOS
 from restyle.serve.limits import Limits, RateLimiter, Tokens
 from restyle.serve.meters import Meters
 from restyle.serve.problems import Problem, problem_response
@@ -26,9 +27,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-UNCOUNTED = ("/healthz", "/readyz", "/metrics")
-VIDEOS = "/v1/videos"
-PRIVATE = ("/v1/", "/metrics")
+API = "/v1/"
+PRIVATE = (API, "/metrics")
 
 PIECE = 2**18
 """Bytes of a reply that are handed to the server at once."""
@@ -93,7 +93,7 @@ class Guard:
         acts = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if acts and origin and origin not in self._origins and _netloc(origin) != host:
             raise Problem(403, "pages of other sites may not use this server; see restyle serve --allow-origin")
-        if path not in UNCOUNTED and path.startswith(PRIVATE):
+        if path.startswith(API):
             client = scope["client"][0] if scope.get("client") else "unknown"
             wait_s = self._rate.ask(client)
             if wait_s:
@@ -109,12 +109,13 @@ class Guard:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             await self._app(scope, receive, send)
             return
-        limits = self._limits
-        if scope["path"] == VIDEOS:
+        limits, headers = self._limits, Headers(scope=scope)
+        # Of a form of another kind nothing could go to the disk.
+        if scope["path"] == VIDEOS and headers.get("content-type", "").lower().startswith("multipart/form-data"):
             body = _Body(receive, limits.max_video_bytes, limits.video_body_s)
         else:
             body = _Body(receive, limits.max_bytes, limits.body_s)
-        body.expect(Headers(scope=scope).get("content-length", ""))
+        body.expect(headers.get("content-length", ""))
         with self._queue.place():
             await self._app(scope, body, send)
 
@@ -157,8 +158,17 @@ class _Reply:
     def __init__(self, send: Send, limit_s: float) -> None:
         self._send, self._limit_s = send, limit_s
         self.status, self.late = 0, False
+        self._plain: Message | None = None
 
     async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_plain_refusal(message):
+            self._plain = message
+            return
+        if self._plain:
+            plain, self._plain = self._plain, None
+            for part in _problem_instead(plain, message):
+                await self(part)
+            return
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -174,6 +184,24 @@ class _Reply:
         except TimeoutError:
             self.late = True
             raise
+
+
+def _is_plain_refusal(start: Message) -> bool:
+    """Whether a reply is starlette's own refusal of a Range header."""
+    kind = Headers(raw=start["headers"]).get("content-type", "")
+    return start["status"] in (400, 416) and kind.startswith("text/plain")
+
+
+def _problem_instead(start: Message, body: Message) -> list[Message]:
+    """The messages of a problem document in place of a refusal in plain text."""
+    extent = Headers(raw=start["headers"]).get("content-range")
+    sentence = body["body"].decode() or "the file has no such part as the header Range asks for"
+    problem = Problem(start["status"], sentence, headers={"Content-Range": extent} if extent else None)
+    reply = problem_response(problem)
+    return [
+        {"type": "http.response.start", "status": reply.status_code, "headers": reply.raw_headers},
+        {"type": "http.response.body", "body": bytes(reply.body)},
+    ]
 
 
 def _pieces(message: Message) -> Iterator[Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -26,6 +27,7 @@ except ImportError:  # Windows: what a killed server leaves there is left to the
     fcntl = None  # type: ignore[assignment]
 
 ROOM = "restyle-serve-"
+FORGET_EVERY_S = 60.0
 
 Report = Callable[[int, int | None], None]
 Work = Callable[[Path, Path, Report], tuple[str, ...]]
@@ -87,6 +89,12 @@ class JobRunner:
         """Make the private folder; those of servers that were killed are removed."""
         self._folder, self._lock = _private_folder()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="restyle-video")
+
+    async def forget_in_time(self) -> None:
+        """Remove old results, whether or not anybody asks for a job; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(FORGET_EVERY_S)
+            self._forget()
 
     def cancel_all(self) -> None:
         """Let no job go on; those who follow one are told of its end. May be called by a signal."""

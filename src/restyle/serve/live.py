@@ -12,6 +12,7 @@ same four bytes, as JPEG. A frame that arrives while another is painted replaces
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Annotated, Any
 
@@ -60,17 +61,18 @@ async def live(socket: WebSocket, here: Here) -> None:
         raise Problem(503, "all live places are taken; try again later", retry_after_s=30)
     with here.meters.live_session():
         await socket.accept()
-        session = _Session(socket, here)
+        session, closed = _Session(socket, here), None
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(session.listen)
                 tasks.start_soon(session.paint)
-        except* WebSocketDisconnect:
-            pass
         except* _Closed as group:
-            reason = group.exceptions[0]
-            assert isinstance(reason, _Closed)
-            await socket.close(reason.code, reason.sentence)
+            (closed, *_) = group.exceptions
+        except* (WebSocketDisconnect, TimeoutError):  # it has left, or has not taken a frame in the guard's time
+            closed = None
+        if isinstance(closed, _Closed):
+            with contextlib.suppress(WebSocketDisconnect):  # a client that takes nothing may leave even now
+                await socket.close(closed.code, closed.sentence)
 
 
 class _Closed(Exception):

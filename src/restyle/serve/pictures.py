@@ -10,20 +10,20 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
-from fastapi.dependencies.models import Dependant
 from numpy.typing import NDArray
 
 from restyle.errors import ImageError, LimitError
 from restyle.image import encode_image, read_image, resize
 from restyle.image.sizes import SIZE_PATTERN, parse_size, wanted_size
 from restyle.serve.about import StyleInfo
+from restyle.serve.forms import FormRoute, known_fields_only
 from restyle.serve.problems import Problem, describe
 from restyle.serve.shared import Here, Shared
 from restyle.serve.styles import StyleStore
 from restyle.style import Style
 from restyle.stylizer import STYLE_SIDE, check_options
 
-router = APIRouter()
+router = APIRouter(route_class=FormRoute)
 
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
 MOST_STYLES = 8
@@ -107,23 +107,6 @@ class Outcome:
         Form(description="Of the answer; else the photograph's where that is JPEG, PNG or WebP, and PNG otherwise."),
     ] = None
     quality: Annotated[int | None, Form(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = None
-
-
-async def known_fields_only(request: Request) -> None:
-    """Refuse what would be left aside unseen: a name with a slip of the pen, a field that only another route has.
-
-    Raises:
-        Problem: 422, the form has a field that the route does not take.
-    """
-    known = _fields(request.scope["route"].dependant)
-    for name in await request.form():
-        if name not in known:
-            raise Problem(422, f"there is no field {name[:80]!r}; the fields are: {', '.join(known)}")
-
-
-def _fields(dependant: Dependant) -> list[str]:
-    below = [name for one in dependant.dependencies for name in _fields(one)]
-    return [field.alias for field in dependant.body_params] + below
 
 
 @router.post(

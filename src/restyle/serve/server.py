@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -53,6 +54,7 @@ def run(app: FastAPI, listening: socket.socket, *, proxies: list[str]) -> None:
         ws_max_size=LARGEST_MESSAGE,
         timeout_graceful_shutdown=LONGEST_GOODBYE_S,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_true)
     server = _Server(config, on_signal=app.state.shared.jobs.cancel_all)
     # uvicorn listens to Ctrl-C only once its loop runs; one that comes earlier must not break off what is being built.
     before = signal.signal(signal.SIGINT, server.handle_exit)
@@ -62,6 +64,11 @@ def run(app: FastAPI, listening: socket.socket, *, proxies: list[str]) -> None:
         signal.signal(signal.SIGINT, before)
     if server.interrupted:
         signal.raise_signal(signal.SIGINT)
+
+
+def _is_true(record: logging.LogRecord) -> bool:
+    """Leave out what uvicorn (0.54) says of every web socket that is refused with an answer of its own, such as 503."""
+    return "returned without completing handshake" not in record.getMessage()
 
 
 class Connection(H11Protocol):

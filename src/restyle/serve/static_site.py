@@ -15,6 +15,7 @@ from restyle.serve.onnxruntime_web import FILES, VERSION, find_runtime
 from restyle.serve.styles import small_picture
 from restyle.stylizer import STYLE_SIDE, Stylizer
 from restyle.video import CALM
+from restyle.video.statistics import NEW_SCENE
 from restyle.weights import GRAPHS, find_model
 
 PAGE = Path(__file__).parent / "static"
@@ -142,7 +143,7 @@ def _write_model(site: Path, stylizer: Stylizer, folder: Path) -> None:
         (site / kind / f"{entry.name}.jpg").write_bytes(small)
     document = {
         "name": card.name, "version": card.version, "sites": card.sites, "style_size": card.style_size,
-        "style_side": STYLE_SIDE, "calm": CALM,
+        "style_side": STYLE_SIDE, "calm": CALM, "new_scene": NEW_SCENE,
         "styles": [
             {
                 "id": entry.name, "title": entry.title, "author": entry.author, "year": entry.year,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
@@ -14,14 +15,14 @@ from pydantic import BaseModel, Field
 from starlette.responses import FileResponse, StreamingResponse
 
 from restyle.errors import ImageError, LimitError, MissingExtraError, VideoError
-from restyle.serve.jobs import Job, Report
+from restyle.serve.forms import FormRoute, known_fields_only
+from restyle.serve.jobs import Cancelled, Job, Report
 from restyle.serve.pictures import (
     REFUSALS,
     KeepColors,
     Strength,
     WantedStyles,
     WorkSize,
-    known_fields_only,
     stop_if_gone,
 )
 from restyle.serve.problems import Problem, describe
@@ -29,7 +30,10 @@ from restyle.serve.shared import Here, Shared
 from restyle.stylizer import check_options
 from restyle.video import CALM
 
-router = APIRouter(tags=["videos"])
+if TYPE_CHECKING:
+    from restyle.video.reader import VideoReader
+
+router = APIRouter(tags=["videos"], route_class=FormRoute)
 
 SUFFIXES = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "))
 """How the files begin that are taken: MP4, MOV, Matroska, WebM, AVI. FFmpeg knows more, playlists that name other
@@ -58,8 +62,9 @@ class JobInfo(BaseModel):
     def of(cls, job: Job) -> JobInfo:
         """What may be told of a job."""
         status, detail = job.problem or (None, None)
+        state = "cancelled" if job.cancel.is_set() and job.ended is None else job.state
         return cls(
-            id=job.id, state=job.state, frames_done=job.frames_done, frames=job.frames, notes=list(job.notes),
+            id=job.id, state=state, frames_done=job.frames_done, frames=job.frames, notes=list(job.notes),
             status=status, detail=detail, result=f"/v1/jobs/{job.id}/video" if job.state == "done" else None,
         )  # fmt: skip
 
@@ -83,6 +88,9 @@ async def paint_video(
         float, Form(ge=0, le=1, allow_inf_nan=False, description="0 = every frame by itself, up to 1 against flicker.")
     ] = CALM,
     size: Annotated[int | None, Form(ge=16, le=2160, description="Shorter side of the painted video.")] = None,
+    sound: Annotated[
+        Literal["copy", "drop"], Form(description="drop leaves it out; MP4 cannot hold every sound.")
+    ] = "copy",
 ) -> JobInfo:
     """Begin to paint a video. Sound is kept, metadata is not; the result is MP4."""
     check_options(strength=strength, keep_colors=keep_colors or None, work_size=work_size)
@@ -91,7 +99,7 @@ async def paint_video(
     job = here.jobs.prepare()
     try:
         await anyio.to_thread.run_sync(_take_over, content, job.source)
-        job.frames = await anyio.to_thread.run_sync(_check, here, job)
+        job.frames = await anyio.to_thread.run_sync(_check, here, job, size, sound)
         style = await here.queue.run(encode)
         await stop_if_gone(request)  # nobody else could ever ask for the result
     except BaseException:
@@ -102,7 +110,9 @@ async def paint_video(
         from restyle.video.pipeline import Look, stylize_video
 
         wanted = Look(style, **look)  # type: ignore[arg-type]
-        found = stylize_video(here.stylizer, source, result, wanted, size=size, metadata=False, report=report)
+        found = stylize_video(
+            here.stylizer, source, result, wanted, size=size, sound=sound, metadata=False, report=report
+        )
         return found.notes
 
     here.jobs.start(job, work)
@@ -134,12 +144,12 @@ async def follow_job(id: str, here: Here) -> Response:
     async def events() -> AsyncIterator[str]:
         said = ""
         while True:
-            ended = job.ended is not None
+            ended = job.ended is not None or job.cancel.is_set()
             text = JobInfo.of(job).model_dump_json()
             if text != said:
                 yield f"data: {text}\n\n"
                 said = text
-            if ended or job.cancel.is_set():
+            if ended:
                 return
             await asyncio.sleep(LOOK_S)
 
@@ -154,7 +164,7 @@ async def follow_job(id: str, here: Here) -> Response:
             "description": "The video.",
             "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}},
         },
-        **describe(401, 404, 409, 422, 429),
+        **describe(400, 401, 404, 409, 416, 422, 429),
     },
 )
 async def show_video(id: str, here: Here) -> Response:
@@ -176,8 +186,8 @@ def _take_over(upload: UploadFile, path: Path) -> None:
         shutil.copyfileobj(upload.file, file)
 
 
-def _check(here: Shared, job: Job) -> int | None:
-    """Refuse at once what can be seen to be no video, or too long a one; returns its frames, if it tells."""
+def _check(here: Shared, job: Job, size: int | None, sound: str) -> int | None:
+    """Refuse at once what can be seen to be no video, or one that cannot be painted; returns its frames if it tells."""
     with job.source.open("rb") as file:
         start = file.read(12)
     if not any(start[at:].startswith(mark) for at, mark in SUFFIXES):
@@ -187,13 +197,38 @@ def _check(here: Shared, job: Job) -> int | None:
     except ImportError as error:
         raise MissingExtraError("painting videos", extra="video") from error
     try:
-        with VideoReader(job.source, formats=CONTAINERS) as reader:
-            height, width = reader.clip.size
+        with VideoReader(job.source, formats=CONTAINERS, size=size) as reader:
+            stored = reader.stream.codec_context
+            _check_pixels(here, "the video has", stored.height, stored.width)
+            _check_pixels(here, "size asks for", *reader.clip.size)
             frames = reader.frames
+            if frames and frames > here.limits.video_frames:
+                raise LimitError(f"the video has {frames:,} frames; the limit is {here.limits.video_frames:,}")
+            if sound == "copy" and reader.container.streams.audio:
+                _check_sound(reader, job)
     except (VideoError, LimitError) as error:
         raise type(error)(job.without_paths(str(error))) from error
-    if height * width > here.limits.video_pixels:
-        raise LimitError(f"the video has {height} x {width} pixels; the limit is {here.limits.video_pixels:,}")
-    if frames and frames > here.limits.video_frames:
-        raise LimitError(f"the video has {frames:,} frames; the limit is {here.limits.video_frames:,}")
     return frames
+
+
+def _check_pixels(here: Shared, said: str, height: int, width: int) -> None:
+    if height * width > here.limits.video_pixels:
+        raise LimitError(f"{said} {height} x {width} pixels; the limit is {here.limits.video_pixels:,}")
+
+
+def _check_sound(reader: VideoReader, job: Job) -> None:
+    """Begin to write the result, to see whether MP4 can hold the sound."""
+    from restyle.video.writer import VideoWriter
+
+    def begin(sound: str) -> None:
+        writer = VideoWriter(job.result, reader.clip, source=reader, sound=sound, metadata=False)
+        with contextlib.suppress(Cancelled), writer:
+            raise Cancelled
+
+    try:
+        begin("copy")
+    except VideoError as error:
+        begin("drop")  # if that cannot be either, it is not the sound
+        names = ", ".join({stream.codec_context.name for stream in reader.container.streams.audio})
+        sentence = f"sound: MP4 cannot hold the sound of this video ({names}); leave it out (sound=drop)"
+        raise Problem(422, sentence) from error

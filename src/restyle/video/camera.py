@@ -41,6 +41,9 @@ IDLE_S = 0.05
 LAST_S = 0.04
 """How long a file's last picture lasts; a photograph is a film of one."""
 
+WIDEST = 4
+"""No real pixel is wider than this by its height, or higher by its width: such a source is painted as it is."""
+
 MOST_WEBCAMS = 10_000
 """Larger numbers are no camera's; to very large ones OpenCV answers with half a page."""
 
@@ -221,11 +224,14 @@ class Camera:
         with av.open(place, options=options, timeout=PATIENCE_S) as container:
             if not container.streams.video:
                 raise ValueError("it has no moving pictures")
-            began, to_pixels = time.monotonic(), None
+            aspect = container.streams.video[0].sample_aspect_ratio or 1
+            wide = aspect if 1 / WIDEST <= aspect <= WIDEST else 1
+            began, to_pixels = 0.0, None
             for frame in container.decode(video=0):
                 if to_pixels is None:
-                    size = Orientation.of(frame).upright((frame.height, frame.width))
+                    size = Orientation.of(frame).upright((frame.height, round(frame.width * wide)))
                     to_pixels = ToPixels(frame, self._wanted(size))
+                    began = time.monotonic() - (frame.time or 0)  # a file's clock need not begin at 0
                 if self._is_file and frame.time is not None:  # at its own pace, like a camera
                     self._stop.wait(max(0.0, began + frame.time - time.monotonic()))
                 yield to_pixels(frame)

@@ -5,6 +5,7 @@ Everything streams: a file of any length takes the memory of a few frames.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Iterator
@@ -16,13 +17,12 @@ from typing import Any
 import av
 import av.error
 import numpy as np
-from av.container import InputContainer
-from av.stream import Disposition
 from numpy.typing import NDArray
 
 from restyle.errors import LimitError, VideoError
 from restyle.image import fit_short_side
 from restyle.video.frames import Colour, Orientation, ToPixels
+from restyle.video.opening import find_origin, find_pictures, open_container
 
 LIMIT_PIXELS = 40_000_000
 """Frames beyond this are refused: a small harmful file could fill the memory."""
@@ -33,8 +33,16 @@ SMALLEST_SIDE = 16
 LATE_S = 10
 """Behind the end of a cut, so much is read on for sound that the file stores later than its pictures."""
 
-MOST_BOXES = 1000
-"""So many parts of a broken MP4 are looked at: a harmful file could have millions."""
+LEADS_S = (10, 100)
+"""So long before a cut reading begins; if that turns out to be too late, at the beginning of the file."""
+
+PRIMING_S = Fraction(1, 10)
+"""Sound begins less than this before the pictures, for its decoder to settle; more was cut away, and is hidden."""
+
+JUMP_S = Fraction(1, 2)
+"""Times that go back by so much begin anew."""
+
+TIMES_GO_BACK = "times go back in the middle of the file; the pictures there follow each other at the usual rate"
 
 ENDED_EARLY_S = 0.5
 """A file that ends so much before its header says has been cut off."""
@@ -110,23 +118,14 @@ class VideoReader:
         formats: str | None = None,
     ) -> None:
         check_cut(start, stop)
-        self._path, self._start, self._stop = str(path), Fraction(start or 0), None if stop is None else Fraction(stop)
-        self.notes: list[str] = []
-        self.damaged = False
+        self._path, self._formats = str(path), formats
+        # As it was meant: 1.04 is not the float's 1.04000000000000003.
+        self._start = Fraction(start or 0).limit_denominator(1_000_000)
+        self._stop = None if stop is None else Fraction(stop).limit_denominator(1_000_000)
         self._busy, self._closed = threading.Lock(), False
-        self.container = _open(path, formats)
+        self.container = open_container(path, formats)
         try:
-            self.stream = _video_stream(self.container, self._path)
-            self.stream.thread_type = "AUTO"
-            self._refuse_beyond_limit(self.stream.codec_context.height, self.stream.codec_context.width)
-            # Frames may grow in the middle of a file; the decoder refuses those.
-            self.stream.codec_context.options = {"max_pixels": str(LIMIT_PIXELS)}
-            self._origin = Fraction(max(0, self.container.start_time or 0), av.time_base)
-            self._broken_frames = self._broken_packets = 0
-            self._last_pts: int | None = None
-            self._read_until = Fraction(0)
-            self._items: Iterator[Any] = self._decode()
-            self._early: list[av.Packet[Any]] = []  # packets that come before the first picture
+            self._take_streams()
             self._first = self._find_first()
             self._describe(size)
         except BaseException:
@@ -148,11 +147,8 @@ class VideoReader:
     @property
     def seconds(self) -> float | None:
         """How long the video or the cut is; None = the file does not say."""
-        whole = self.container.duration
-        end = self._stop
-        if whole is not None:
-            end = Fraction(whole, av.time_base) if end is None else min(end, Fraction(whole, av.time_base))
-        return None if end is None else max(0.0, float(end - self._start))
+        ends = [end for end in (self._length, self._stop) if end is not None]
+        return max(0.0, float(min(ends) - self._start)) if ends else None
 
     def __iter__(self) -> Iterator[Frame | av.Packet[Any]]:
         """Frames, and the packets of the other streams, in the order of the file; times count from the cut."""
@@ -169,21 +165,62 @@ class VideoReader:
         for chapter in self.container.chapters():
             base = chapter["time_base"] or Fraction(1)
             offset = math.floor((self._origin + self._start) / base)
-            end = chapter["end"] if self._stop is None else min(chapter["end"], math.floor(self._stop / base))
+            last = chapter["end"] if self._stop is None else math.floor((self._origin + self._stop) / base)
+            end = min(chapter["end"], last)
             if end > offset:
                 kept.append({**chapter, "start": max(0, chapter["start"] - offset), "end": end - offset})
         return kept if kept and kept[0]["start"] < kept[0]["end"] else []
 
     # --- opening
 
+    def _take_streams(self) -> None:
+        self.stream = find_pictures(self.container, self._path)
+        self.stream.thread_type = "AUTO"
+        self._refuse_beyond_limit(self.stream.codec_context.height, self.stream.codec_context.width)
+        # Frames may grow in the middle of a file; the decoder refuses those.
+        self.stream.codec_context.options = {"max_pixels": str(LIMIT_PIXELS)}
+        self._origin = find_origin(self.container)
+
     def _find_first(self) -> av.VideoFrame:
+        # Only these two say where in the file each time lies; in others FFmpeg guesses.
+        indexed = self.container.format.name.startswith(("mov,", "matroska,")) and Path(self._path).is_file()
+        leads = [lead for lead in LEADS_S if indexed and self._start > lead]
+        for lead in leads:
+            first = self._read_from(self._start - lead)
+            # Files may store sound long before or after its pictures.
+            needed = [self.stream, *self.container.streams.audio]
+            if all(self._begun.get(stream.index, math.inf) <= self._start for stream in needed):
+                break
+        else:
+            if leads:  # by now it stands somewhere in the middle
+                self.container.close()
+                self.container = open_container(self._path, self._formats)
+                self._take_streams()
+            first = self._read_from(None)
+        if first is not None:
+            return first
+        if self._start or self._stop is not None:
+            raise VideoError(f"{self._path!r} has no picture in the part that was asked for")
+        raise VideoError(f"no picture of {self._path!r} can be decoded")
+
+    def _read_from(self, place: Fraction | None) -> av.VideoFrame | None:
+        """Begin to read, at a time or where the container stands; the first picture of the cut."""
+        self.notes: list[str] = []
+        self.damaged = False
+        self._broken_frames = self._broken_packets = 0
+        self._last_pts: int | None = None
+        self._read_until = Fraction(0)
+        self._begun: dict[int, Fraction] = {}  # the first time of each stream
+        self._early: list[av.Packet[Any]] = []  # packets that come before the first picture
+        if place is not None:
+            with contextlib.suppress(av.error.FFmpegError):  # whether it was wound is seen by what comes
+                self.container.seek(math.floor((self._origin + place) / self._time_base), stream=self.stream)
+        self._items: Iterator[Any] = self._decode()
         for item in self._items:
             if isinstance(item, av.VideoFrame):
                 return item
             self._early.append(item)
-        if self._start or self._stop is not None:
-            raise VideoError(f"{self._path!r} has no picture in the part that was asked for")
-        raise VideoError(f"no picture of {self._path!r} can be decoded")
+        return None
 
     def _describe(self, size: int | tuple[int, int] | None) -> None:
         first, stream = self._first, self.stream
@@ -223,19 +260,26 @@ class VideoReader:
     # --- reading
 
     @property
+    def _length(self) -> Fraction | None:
+        """How long the file is, in seconds; None = it does not say."""
+        if self.container.duration is None:
+            return None
+        told = Fraction(self.container.duration, av.time_base)
+        return told - self._origin if self.container.format.name.startswith("matroska") else told  # there: its end
+
+    @property
     def _time_base(self) -> Fraction:
         return self.stream.time_base or 1 / Fraction(self.stream.guessed_rate or 25)
 
     def _decode(self) -> Iterator[av.VideoFrame | av.Packet[Any]]:
         """Frames as they are decoded, and other packets with their times shifted, all within the cut."""
-        if self._start:
-            self._seek()
         waiting = {stream.index for stream in self.container.streams if stream.type in ("video", "audio")}
         for packet in self._demux():
-            if packet.stream_index == self.stream.index:
-                if packet.stream_index in waiting:
+            if packet.stream is self.stream:  # the empty packets at the end have no other right mark
+                if self.stream.index in waiting:
                     for frame in self._decoded(packet):
                         when = self._time_of(frame)
+                        self._begun.setdefault(self.stream.index, when)
                         if self._stop is not None and when >= self._stop:
                             waiting.discard(self.stream.index)
                             break
@@ -245,23 +289,30 @@ class VideoReader:
             due = self._note_time(packet)
             if due is None:
                 continue
+            self._begun.setdefault(packet.stream_index, due)
             if self._stop is not None and due >= self._stop:
                 waiting.discard(packet.stream_index)
                 if not waiting or due >= self._stop + LATE_S:
                     return
-            elif not self._start or due >= self._start:
-                shift = round((self._origin + self._start) / packet.time_base)
-                packet.pts = None if packet.pts is None else packet.pts - shift
-                packet.dts = None if packet.dts is None else packet.dts - shift
+            elif self._cut_out(packet, due):
                 yield packet
             if not waiting:
                 return
 
-    def _seek(self) -> None:
-        try:
-            self.container.seek(math.floor((self._origin + self._start) / self._time_base), stream=self.stream)
-        except av.error.FFmpegError:
-            return  # a file that cannot be wound: read from the beginning
+    def _cut_out(self, packet: av.Packet[Any], due: Fraction) -> bool:
+        """Let a packet's times count from the cut; whether it belongs there at all."""
+        base, zero = packet.time_base, self._origin + self._start
+        end = due + (packet.duration or 0) * base
+        words = packet.stream.type == "subtitle"
+        if words and due < self._start < end:  # still to be read
+            due, packet.pts, packet.dts = self._start, round(zero / base), round(zero / base)
+        if due < self._start and (self._start or end <= -PRIMING_S):
+            return False
+        if words and packet.duration:
+            packet.duration = round((end if self._stop is None else min(end, self._stop)) / base) - round(due / base)
+        packet.pts = None if packet.pts is None else packet.pts - round(zero / base)
+        packet.dts = None if packet.dts is None else packet.dts - round(zero / base)
+        return True
 
     def _demux(self) -> Iterator[av.Packet[Any]]:
         packets = self.container.demux()
@@ -286,7 +337,8 @@ class VideoReader:
         except av.error.EOFError:
             return []
         except av.error.FFmpegError:
-            self._broken_packets += 1
+            due = self._note_time(packet)
+            self._broken_packets += due is None or due >= self._start
             return []
         return [frame for frame in frames if isinstance(frame, av.VideoFrame)]
 
@@ -301,20 +353,26 @@ class VideoReader:
 
     def _time_of(self, frame: av.VideoFrame) -> Fraction:
         """When a frame is shown, in seconds from the beginning; times that are missing or go back are mended."""
-        base = self._time_base
-        pts = frame.pts
+        base, pts, last = self._time_base, frame.pts, self._last_pts
+        step = frame.duration or max(1, round(1 / (base * (self.stream.guessed_rate or 25))))
         if pts is None:
-            step = frame.duration or max(1, round(1 / (base * (self.stream.guessed_rate or 25))))
-            pts = 0 if self._last_pts is None else self._last_pts + step
-        elif self._last_pts is not None and pts <= self._last_pts:
-            pts = self._last_pts + 1
+            pts = round(self._origin / base) if last is None else last + step
+        elif last is not None and pts <= last - JUMP_S / base:
+            if TIMES_GO_BACK not in self.notes:
+                self.notes.append(TIMES_GO_BACK)
+            pts = last + step
+        elif last is not None and pts <= last:  # out of order, as AVI counts them: the next one may be right again
+            pts = last + 1
         frame.pts = self._last_pts = pts
         return pts * base - self._origin
 
     def _framed(self, frame: av.VideoFrame, to_pixels: ToPixels) -> Frame:
         self._broken_frames += frame.is_corrupt
         pts = (frame.pts or 0) - round((self._origin + self._start) / self._time_base)
-        return Frame(to_pixels(frame), pts, frame.duration or 0, float(pts * self._time_base))
+        duration = frame.duration or 0
+        if self._stop is not None:
+            duration = min(duration, max(1, round((self._stop - self._start) / self._time_base) - pts))
+        return Frame(to_pixels(frame), pts, duration, float(pts * self._time_base))
 
     # --- damage
 
@@ -327,10 +385,9 @@ class VideoReader:
             self._damage(f"{self._broken_packets} pictures could not be decoded and are left out")
         if self._broken_frames:
             self._damage(f"{self._broken_frames} pictures are damaged")
-        whole = None if self._closed else self.container.duration
-        if self.damaged or whole is None or self._stop is not None:
+        expected = None if self._closed else self._length
+        if self.damaged or expected is None or self._stop is not None:
             return
-        expected = Fraction(whole, av.time_base)
         if self._read_until < expected - Fraction(ENDED_EARLY_S):
             self._damage(f"the file breaks off after {float(self._read_until):.1f} of {float(expected):.1f} s")
 
@@ -346,55 +403,3 @@ def check_cut(start: float | None, stop: float | None) -> None:
             raise ValueError(f"{name} must be finite and not negative, got {value}")
     if stop is not None and stop <= (start or 0):
         raise ValueError(f"stop must lie after start, got {stop:g} and {start or 0:g}")
-
-
-def _open(path: str | Path, formats: str | None) -> InputContainer:
-    name = str(path)
-    if not Path(path).exists():
-        raise VideoError(f"there is no file {name!r}")
-    if Path(path).is_dir():
-        raise VideoError(f"{name!r} is a folder, not a video")
-    try:
-        # The prefix keeps FFmpeg from taking a file's name for an address.
-        options = {"format_whitelist": formats} if formats else {}
-        container = av.open(f"file:{name}", metadata_errors="replace", container_options=options)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, PermissionError):
-            raise VideoError(f"{name!r} may not be read") from error
-        if _lost_its_index(Path(path)):
-            raise VideoError(
-                f"{name!r} is an MP4 file that breaks off before its index: it was not copied whole, "
-                "or its recording was never finished"
-            ) from error
-        raise VideoError(f"{name!r} is not a video that can be read") from error
-    if container.format.name.endswith("_pipe") or container.format.name in ("image2", "tty"):
-        container.close()
-        raise VideoError(f"{name!r} is a picture or a text, not a video")
-    return container
-
-
-def _lost_its_index(path: Path) -> bool:
-    """Whether this is an MP4 or MOV without the box ``moov``, which most programs write last."""
-    end, at = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        for number in range(MOST_BOXES):
-            file.seek(at)
-            head = file.read(16)
-            length, kind = int.from_bytes(head[:4]), head[4:8]
-            if kind == b"moov" or (number == 0 and kind != b"ftyp"):
-                return False
-            if length == 1:  # a long one: the length follows
-                length = int.from_bytes(head[8:])
-            at += length
-            if length < 8 or at >= end:  # 0: up to the file's end
-                return True
-    return False
-
-
-def _video_stream(container: InputContainer, name: str) -> Any:
-    found = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not found:
-        raise VideoError(f"{name!r} has no pictures that move: there is no video stream in it")
-    if found[0].codec_context is None:
-        raise VideoError(f"the pictures of {name!r} are in a format that FFmpeg cannot decode")
-    return found[0]

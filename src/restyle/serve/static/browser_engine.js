@@ -97,7 +97,8 @@ export class BrowserEngine {
   /** Begin to paint moving pictures. */
   async openCamera() {
     await this.opened;
-    return new BrowserCamera(this, (await this.card).calm);
+    const { calm, new_scene: newScene } = await this.card;
+    return new BrowserCamera(this, calm, newScene);
   }
 
   async run(photo, mix, { strength, keep_colors: keepColors, work_size: side = Infinity }, statistics) {
@@ -123,9 +124,8 @@ const UNREADABLE = "This browser cannot read this file as a picture.";
 class BrowserCamera {
   closed = false;
 
-  constructor(engine, calm) {
-    this.engine = engine;
-    this.calm = calm;
+  constructor(engine, calm, newScene) {
+    Object.assign(this, { engine, calm, newScene });
   }
 
   async set(mix, options) {
@@ -134,7 +134,9 @@ class BrowserCamera {
 
   async paint(canvas) {
     const { picture, own } = await this.engine.paint(this.engine.keep(canvas), this.mix, this.options, this.mean);
-    this.mean = this.mean ? this.mean.map((before, index) => this.calm * before + (1 - this.calm) * own[index]) : own;
+    const before = this.mean;
+    const anew = !before || norm(own.map((value, index) => value - before[index])) > this.newScene * norm(before);
+    this.mean = anew ? own : before.map((value, index) => this.calm * value + (1 - this.calm) * own[index]);
     return picture;
   }
 
@@ -142,6 +144,8 @@ class BrowserCamera {
     this.closed = true;
   }
 }
+
+const norm = (vector) => Math.hypot(...vector);
 
 /** A canvas with a picture at some size, on a background. */
 function drawn(picture, [width, height], background = "transparent") {

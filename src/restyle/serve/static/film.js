@@ -41,6 +41,7 @@ export class Film {
     clearProblem();
     const { strength, keepColors, strokes } = this.controls;
     const options = { strength, keep_colors: keepColors ? "luminance" : null, work_size: WORK[strokes] };
+    if (element("video-silent").checked) options.sound = "drop";
     const sending = (this.job = { upload: new AbortController() });
     this.show("Sending the video…");
     try {
