@@ -251,9 +251,9 @@ def test_the_controls_reach_the_engine(run, place, model):
 
 
 def test_defaults_are_those_of_the_engine():
-    from restyle.cli import pictures
+    from restyle.cli.image import image
 
-    command, encode = inspect.signature(pictures.image).parameters, inspect.signature(Stylizer.encode_style).parameters
+    command, encode = inspect.signature(image).parameters, inspect.signature(Stylizer.encode_style).parameters
     assert command["style_size"].default == encode["size"].default == STYLE_SIDE
     assert command["style_crop"].default == encode["crop"].default
     assert command["seed"].default == encode["seed"].default

@@ -141,11 +141,11 @@ def test_reconstruct_leaves_a_montage(run, photo, tmp_path):
 
 def test_commands_and_settings_have_the_same_defaults():
     pytest.importorskip("torch")
-    from restyle.cli import making
+    from restyle.cli.train import train
     from restyle.learn.settings import TrainSettings
 
     settings = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
-    options = inspect.signature(making.train).parameters
+    options = inspect.signature(train).parameters
     shared = (settings.keys() & options.keys()) - {"content", "style", "output", "layers", "scale", "exclude_style"}
     assert len(shared) > 15
     for name in shared - {"loss_weights"}:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 import restyle  # noqa: E402
 from restyle import gallery, read_image  # noqa: E402
-from restyle.cli import optimizing  # noqa: E402
+from restyle.cli import optimize as command  # noqa: E402
 from restyle.controls.masks import read_mask  # noqa: E402
 from restyle.image import read_history, resize, write_image  # noqa: E402
 from restyle.learn.gatys import (  # noqa: E402
@@ -303,7 +303,7 @@ def test_masks_are_read_as_those_of_restyle_image(tmp_path):
     mask[2:, :, :3] = 255  # white, but transparent
     write_image(tmp_path / "mask.png", mask)
     path = str(tmp_path / "mask.png")
-    white, black = optimizing._targets(["wave", "ink"], [path, f"not:{path}"], (8, 6), 10**6)
+    white, black = command._targets(["wave", "ink"], [path, f"not:{path}"], (8, 6), 10**6)
     assert np.array_equal(white.mask, read_mask(tmp_path / "mask.png", (8, 6)))
     assert white.mask[0, 0] > 127 > white.mask[7, 5]
     assert np.array_equal(black.mask, 255 - white.mask)
@@ -312,7 +312,7 @@ def test_masks_are_read_as_those_of_restyle_image(tmp_path):
 def test_an_evolution_as_a_video_lasts_as_long(tmp_path):
     av = pytest.importorskip("av")
     frames = [np.full((34, 47, 3), shade, np.uint8) for shade in range(0, 250, 25)]
-    optimizing._write_evolution(str(tmp_path / "e.mp4"), frames, overwrite=False)
+    command._write_evolution(str(tmp_path / "e.mp4"), frames, overwrite=False)
     with av.open(str(tmp_path / "e.mp4")) as video:
         times = [frame.time for frame in video.decode(video=0)]
     assert times == pytest.approx([number / 10 for number in range(len(frames))])
@@ -330,15 +330,15 @@ def test_an_evolution_without_the_extra_says_what_is_missing(run, photo, weights
 @pytest.mark.parametrize("steps", [1, 59, 60, 61, 119, 120, 300])
 def test_an_evolution_has_a_bounded_number_of_frames(steps, monkeypatch):
     monkeypatch.setattr(Step, "pixels", lambda _: np.zeros((2, 2, 3), np.uint8))
-    watched = optimizing._Watcher(GatysSettings(), "e.gif", None, quiet=True)
+    watched = command._Watcher(GatysSettings(), "e.gif", None, quiet=True)
     for number in range(1, steps + 1):
         watched.see(Step(number, (2, 2), 1.0, 1.0, 1.0, torch.zeros(())))
-    moving = len(watched.frames()) - optimizing.LAST_FRAMES
-    assert min(steps, 30) <= moving <= optimizing.EVOLUTION_FRAMES
+    moving = len(watched.frames()) - command.LAST_FRAMES
+    assert min(steps, 30) <= moving <= command.EVOLUTION_FRAMES
 
 
 def test_command_and_settings_have_the_same_defaults():
-    options = inspect.signature(optimizing.optimize).parameters
+    options = inspect.signature(command.optimize).parameters
     for field in dataclasses.fields(GatysSettings):
         default = options[field.name].default
         if field.name == "style_layers":

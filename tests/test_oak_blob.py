@@ -300,9 +300,9 @@ def test_a_graph_a_whole_level_away_from_the_network_is_not_written(
 
 
 def test_a_checkpoint_is_first_made_a_model(tmp_path, run, monkeypatch):
-    from restyle.cli import exporting
+    from restyle.cli import export
 
-    monkeypatch.setattr(exporting, "_read", lambda *_: (TinyModel(), {}, None))
+    monkeypatch.setattr(export, "_read", lambda *_: (TinyModel(), {}, None))
     code, _, err = run("export", "some.pt", "--to", "oak", "-o", tmp_path / "chip")
     assert code == 2 and "export the checkpoint to onnx first" in err
 

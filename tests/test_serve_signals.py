@@ -30,7 +30,7 @@ def test_a_video_is_left_once(tmp_path, monkeypatch):
     """In 5 of 36 tries a second Ctrl-C ended the program with SIGABRT, in the end of a library's threads."""
     pytest.importorskip("av")
     pytest.importorskip("cv2")
-    from restyle.cli.moving import video
+    from restyle.cli.video import video
 
     def interrupted(*_, **__):
         try:
@@ -40,7 +40,7 @@ def test_a_video_is_left_once(tmp_path, monkeypatch):
             cleaned_up.append(True)
 
     cleaned_up = []
-    monkeypatch.setattr("restyle.cli.moving._parse_time", interrupted)
+    monkeypatch.setattr("restyle.cli.video._parse_time", interrupted)
     with pytest.raises(KeyboardInterrupt):
         video("film.mp4", ["wave"], tmp_path / "painted.mp4")
     assert cleaned_up == [True]

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import restyle
-from restyle.cli import exporting, listing, live, making, measuring, moving, optimizing, pictures, serving
+from restyle.cli import camera, evaluate, export, image, listing, optimize, serve, train, video
 from restyle.cli.report import FAULT, describe, error_document, exit_code, print_json
 
 app = typer.Typer(
@@ -26,18 +26,18 @@ app = typer.Typer(
     "4 a model or style file cannot be used, 5 the device is not there, 6 a picture is too large, "
     "7 an extra is not installed, 8 an export's compiler cannot be had or refuses the model, 130 interrupted.",
 )
-app.command("image")(pictures.image)
-app.command("video")(moving.video)
-app.command("camera")(live.camera)
-app.command("serve")(serving.serve)
+app.command("image")(image.image)
+app.command("video")(video.video)
+app.command("camera")(camera.camera)
+app.command("serve")(serve.serve)
 app.command("models")(listing.models)
 app.command("styles")(listing.styles)
 app.command("info")(listing.info)
-app.command("optimize")(optimizing.optimize)
-app.command("train")(making.train)
-app.command("reconstruct")(making.reconstruct)
-app.command("export")(exporting.export)
-app.command("evaluate")(measuring.evaluate)
+app.command("optimize")(optimize.optimize)
+app.command("train")(train.train)
+app.command("reconstruct")(train.reconstruct)
+app.command("export")(export.export)
+app.command("evaluate")(evaluate.evaluate)
 
 
 def _print_version(wanted: bool) -> None:
