@@ -147,7 +147,7 @@ def openvino_devices() -> list[str]:
     """Our names of the devices that OpenVINO finds here; empty where it is not installed."""
     if not _installed("openvino"):
         return []
-    present = {name.split(".")[0] for name in _openvino_core().available_devices}
+    present = {name.split(".")[0] for name in openvino_core().available_devices}
     return [ours for ours, theirs in OPENVINO_DEVICES.items() if theirs in present]
 
 
@@ -155,7 +155,7 @@ def computes_bf16(device: str) -> bool:
     """Whether OpenVINO finds that a device computes in bf16 natively."""
     if device not in openvino_devices():
         return False
-    return "BF16" in _openvino_core().get_property(OPENVINO_DEVICES[device], "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property(OPENVINO_DEVICES[device], "OPTIMIZATION_CAPABILITIES")
 
 
 def onnxruntime_devices() -> list[str]:
@@ -173,7 +173,7 @@ class OpenVinoGraph:
 
     def __init__(self, path: Path, *, device: str, precision: str, threads: int | None) -> None:
         self.device = device
-        self._core = _openvino_core()
+        self._core = openvino_core()
         self._target = OPENVINO_DEVICES[device]
         native = computes_bf16(device)
         if precision in ("mixed", "bf16") and not native:
@@ -395,7 +395,10 @@ _core_lock = threading.Lock()
 _core: list[Any] = []
 
 
-def _openvino_core() -> Any:
+def openvino_core() -> Any:
+    """The process's one Core. Its processor plugin has signals handled on a stack of its own, which it frees when the
+    Core goes: with a second Core, the next Ctrl-C would crash (OpenVINO 2026.4).
+    """
     with _core_lock:
         if not _core:
             _core.append(import_openvino().Core())

@@ -16,7 +16,7 @@ from restyle.export.graph_files import INSIDE, new_folder, write_card
 from restyle.export.onnx_graph import export_model
 from restyle.export.parity import Paint, compare, graph_inputs, sample_paintings
 from restyle.nn.networks import Model
-from restyle.runtime import import_openvino
+from restyle.runtime import import_openvino, openvino_core
 from restyle.weights import GRAPHS, file_sha256
 
 openvino = import_openvino()
@@ -47,7 +47,7 @@ def export_openvino(
         export_model(model, graphs, card=card, size=size)
         document: dict[str, Any] = json.loads((graphs / ("export.json" if size else "model.json")).read_text("utf-8"))
         for name in GRAPHS:
-            converted = openvino.Core().read_model(graphs / name)
+            converted = openvino_core().read_model(graphs / name)
             for field in INSIDE:
                 if card.get(field):
                     converted.set_rt_info(str(card[field]), ["restyle", field])
@@ -66,7 +66,7 @@ def export_openvino(
 
 def _by_files(path: Path) -> Paint:
     # Without the hint, recent processors compute in bf16, and the difference would be theirs.
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     numbers = compiled.input("statistics").partial_shape[1].get_length()
 
     def paint(content: Tensor, style: Tensor) -> NDArray[np.float32]:
