@@ -49,7 +49,7 @@ def test_a_standing_picture_stands(model, mosaic):
     assert change(plain) > 1.5
     assert change(calm) < 0.75
     edges = [np.concatenate([one[0], one[-1], one[:, 0], one[:, -1]]) for one in calm]
-    assert change(edges) < 1.3 * change(calm)  # noise moves no stroke out of the picture
+    assert change(edges) < 2.2 * change(calm)  # 1.0 to 1.7; 3.3 where noise moves strokes out of the picture
 
 
 def test_a_moving_picture_flickers_less_and_keeps_its_strokes(model, wave):
