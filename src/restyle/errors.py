@@ -19,6 +19,7 @@ the value and what is allowed. Everything under ``RestyleError`` is the world's 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -69,3 +70,10 @@ class UnknownNameError(RestyleError, ValueError):
 
 class ShapeError(ValueError):
     """Tensors or arrays do not have the shape that an operation needs."""
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether that is what an error comes from, be it told by the system or by FFmpeg."""
+    while error is not None and getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+        error = error.__cause__
+    return error is not None

@@ -20,12 +20,12 @@ from restyle import gallery
 from restyle.cache import cache_folder
 from restyle.controls.colors import keep_colors as keep_colors_of
 from restyle.controls.colors import parse_keep_colors
-from restyle.controls.detail import enlarge
+from restyle.controls.detail import at_work_size, enlarge
 from restyle.controls.masks import Region as Region
 from restyle.controls.masks import put_together
 from restyle.controls.window import style_window
 from restyle.errors import ModelFileError, ShapeError
-from restyle.image import fit_short_side, lay_on_white, resize, to_pil, to_pixels
+from restyle.image import fit_short_side, lay_on_white, to_pil, to_pixels
 from restyle.painter import LARGEST_BATCH_PIXELS as LARGEST_BATCH_PIXELS
 from restyle.painter import MINIMUM_SIDE, PICTURE_BYTES, SMALLEST_TILE, Job, Painter, estimate_memory
 from restyle.runtime import Graph, open_graph
@@ -231,7 +231,7 @@ class Stylizer:
             check_options(strength=value, keep_colors=keep_colors, work_size=work_size, tile=tile)
         pictures = [to_pixels(photo) for photo in photos]
         seen = [_without_hidden_colors(picture) for picture in pictures]
-        small = [_at_work_size(colors, work_size) for colors in seen]
+        small = [at_work_size(colors, work_size) for colors in seen]
         # A picture is a pile of regions, the lowest everywhere. First the network paints them all, then each is laid.
         piles = [
             [Region(mask, one, value), *regions]
@@ -390,9 +390,3 @@ def _without_hidden_colors(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     filled = pixels.copy()
     filled[hidden, :3] = np.rint(pixels[~hidden, :3].mean(axis=0))
     return filled
-
-
-def _at_work_size(pixels: NDArray[np.uint8], work_size: int | None) -> NDArray[np.uint8]:
-    if work_size is None or work_size >= min(pixels.shape[:2]):
-        return pixels
-    return resize(pixels, fit_short_side(pixels.shape[:2], work_size))

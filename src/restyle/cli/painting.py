@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import sys
@@ -20,7 +19,7 @@ from restyle.cli.outputs import Outputs, Planned
 from restyle.cli.plan import Content, Look, MaskOf, PlannedRegion, as_content, find_contents, find_watched, pair
 from restyle.cli.results import Report, about, progress_bar
 from restyle.controls.masks import MaskFile, PersonMask, Region
-from restyle.errors import ImageError, RestyleError
+from restyle.errors import ImageError, RestyleError, disk_is_full
 from restyle.image import read_image, read_size
 from restyle.painter import check_memory
 from restyle.style import Style
@@ -195,7 +194,7 @@ class Session:
                 else:
                     report.failed(number, about(one), result.error)
                 advance()
-                if result.error and _disk_is_full(result.error):
+                if result.error and disk_is_full(result.error):
                     report.not_tried = len(jobs) - done  # going on is useless
                     return False
         return True
@@ -250,8 +249,3 @@ class Session:
 
 def _call(mask: MaskFile | PersonMask) -> str:
     return ("not:" if mask.inverse else "") + (Path(mask.path).name if isinstance(mask, MaskFile) else "person")
-
-
-def _disk_is_full(error: Exception) -> bool:
-    reason = error.__cause__ or error
-    return isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from restyle.image import fit_short_side, resize
+
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -23,6 +25,13 @@ EPS = 1e-3
 
 _ROWS = 64
 """Rows of the large picture that are made at a time."""
+
+
+def at_work_size(photo: Pixels, work_size: int | None) -> Pixels:
+    """The photograph, its short side made ``work_size`` pixels long; itself where None is wanted or it is no longer."""
+    if work_size is None or work_size >= min(photo.shape[:2]):
+        return photo
+    return resize(photo, fit_short_side(photo.shape[:2], work_size))
 
 
 def enlarge(painted: Pixels, small: Pixels, photo: Pixels) -> Pixels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from restyle.errors import (
     RestyleError,
     UnknownNameError,
     VideoError,
+    disk_is_full,
 )
 
 STATUS: dict[type[Exception], int] = {
@@ -66,7 +66,7 @@ def as_problem(error: Exception) -> Problem:
         return error
     if isinstance(error, HTTPException):
         return Problem(error.status_code, _sentence(_explained(error)), headers=error.headers)
-    if _disk_is_full(error):
+    if disk_is_full(error):
         log.error("the disk is full", exc_info=error)
         return Problem(507, "the server's disk is full just now", retry_after_s=60)
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
@@ -137,13 +137,6 @@ def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses
     }
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether that is what an error comes from, be it told by the system or by FFmpeg."""
-    while error is not None and getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
-        error = error.__cause__
-    return error is not None
 
 
 def _explained(error: HTTPException) -> str:

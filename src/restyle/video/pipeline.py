@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restyle.controls.colors import keep_colors
-from restyle.controls.detail import enlarge
+from restyle.controls.detail import at_work_size, enlarge
 from restyle.controls.masks import PersonMask, lay_over, mask_of
 from restyle.errors import VideoError
-from restyle.image import fit_short_side, resize
 from restyle.painter import WHOLE_PIXELS
 from restyle.stylizer import Style, Stylizer, check_options
 from restyle.video.reader import Frame, VideoReader, check_cut
@@ -310,7 +309,7 @@ def _painted(items: Stream[_Seen | Item], stylizer: Stylizer, look: Look) -> Str
                 continue
             if item.motion is None:
                 statistics.restart()
-            small = _at_work_size(item.pixels, look.work_size)
+            small = at_work_size(item.pixels, look.work_size)
             style = look.at(item.frame.time)
             if look.tile or (look.tile is None and small.size > 3 * WHOLE_PIXELS):
                 painted = stylizer.apply(small, style, look.strength, tile=look.tile)
@@ -336,9 +335,3 @@ def _blended(items: Stream[_Seen | Item], look: Look) -> Stream[Item]:
                 lay_over(under, pixels, mask)
                 pixels = under
             yield replace(item.frame, pixels=pixels)
-
-
-def _at_work_size(pixels: NDArray[np.uint8], work_size: int | None) -> NDArray[np.uint8]:
-    if work_size is None or work_size >= min(pixels.shape[:2]):
-        return pixels
-    return resize(pixels, fit_short_side(pixels.shape[:2], work_size))
