@@ -207,6 +207,21 @@ def test_sizes_and_limits(tmp_path):
             next(batch.run([job], Inverter(), **options))
 
 
+def test_what_a_format_cannot_hold_is_refused_before_it_is_painted(tmp_path):
+    long = write(tmp_path, "long.png", 4, 16_384)
+    square = (STYLE,) * 4
+    jobs = [
+        batch.Job(long, tmp_path / "long.webp", STYLE),
+        batch.Job(long, tmp_path / "long.png", STYLE),
+        batch.Job(long, io.BytesIO(), STYLE, format="webp"),
+        batch.Job(long, tmp_path / "square.jpg", square),
+    ]
+    painter = Inverter()
+    errors = [str(result.error) for result in batch.run(jobs, painter, overwrite=True)]
+    assert ["at most" in error for error in errors] == [True, False, True, True]
+    assert [sizes for sizes in painter.asked if sizes] == [[(4, 16_384)]]
+
+
 def test_bytes_in_and_a_stream_out(photo):
     stream = io.BytesIO()
     (result,) = batch.run([batch.Job(encode_image(photo, "png"), stream, STYLE, format=".bmp")], Inverter())

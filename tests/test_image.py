@@ -16,7 +16,17 @@ from PIL import Image, JpegImagePlugin
 
 from pictures import difference, photograph
 from restyle.errors import ImageError, ShapeError, UnknownNameError
-from restyle.image import encode_image, fit_short_side, read_history, read_image, resize, to_pil, to_pixels, write_image
+from restyle.image import (
+    check_size,
+    encode_image,
+    fit_short_side,
+    read_history,
+    read_image,
+    resize,
+    to_pil,
+    to_pixels,
+    write_image,
+)
 
 quick = settings(max_examples=25, deadline=None)
 sides = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=19)
@@ -207,10 +217,17 @@ def test_a_file_that_appears_while_writing_is_not_overwritten(
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize(("format", "longest"), [("jpg", 65_500), ("webp", 16_383), ("avif", 65_536), ("gif", 65_535)])
+def test_formats_hold_what_they_are_said_to_hold(format: str, longest: int) -> None:
+    assert encode_image(np.zeros((1, longest, 3), np.uint8), format)
+    with pytest.raises(ImageError, match=f"holds at most {longest:,} pixels a side, got {longest + 1} x 1"):
+        check_size((longest + 1, 1), format)
+
+
 def test_nothing_is_left_behind_when_writing_fails(
     tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ImageError, match="1 high and 70000 wide as JPEG"):
+    with pytest.raises(ImageError, match="JPEG holds at most 65,500 pixels a side, got 1 x 70000"):
         write_image(tmp_path / "wide.jpg", np.zeros((1, 70_000, 3), np.uint8))
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ImageError, match=r"folder\.png"):

@@ -7,7 +7,7 @@
 """
 
 from restyle.batch.folders import check_pattern, find_pictures, name_output, watch_folder
-from restyle.batch.pipeline import Job, Result, estimate_memory, output_size, run
+from restyle.batch.pipeline import Job, Result, estimate_memory, run
 from restyle.batch.square import square_size
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "estimate_memory",
     "find_pictures",
     "name_output",
-    "output_size",
     "run",
     "square_size",
     "watch_folder",

@@ -20,19 +20,20 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restyle.batch.square import paint_square
+from restyle.batch.square import paint_square, square_size
 from restyle.controls.masks import MaskFile, PersonMask, Region
-from restyle.errors import ImageError, LimitError, RestyleError
+from restyle.errors import ImageError, RestyleError
 from restyle.image import (
     LIMIT_PIXELS,
     Picture,
+    check_size,
     encode_image,
-    fit_short_side,
     read_image,
     read_size,
     resize,
     write_image,
 )
+from restyle.image.sizes import wanted_size
 from restyle.style import Style
 from restyle.stylizer import LARGEST_BATCH_PIXELS, Stylizer
 
@@ -79,6 +80,11 @@ class Job:
     regions: tuple[Region, ...] = ()
     format: str = ".png"
     history: str = ""
+
+    @property
+    def ending(self) -> str:
+        """The ending that stands for the output's format."""
+        return self.output.suffix if isinstance(self.output, Path) else self.format
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,7 @@ class _Reader:
         if isinstance(job.content, Path) and not os.path.isfile(job.content):
             return 1, 1  # a pipe gives its picture only once
         with suppress(*FAILURES):
-            return output_size(read_size(job.content, limit_pixels=self._limit), self._size, self._limit)
+            return wanted_size(read_size(job.content, limit_pixels=self._limit), self._size, self._limit)
         return 1, 1
 
     def start(self, batch: _Batch) -> None:
@@ -224,7 +230,7 @@ class _Reader:
     def _read(self, job: Job) -> _Read:
         started = time.perf_counter()
         picture = read_image(job.content, limit_pixels=self._limit)
-        size = output_size(picture.pixels.shape[:2], self._size, self._limit)
+        size = wanted_size(picture.pixels.shape[:2], self._size, self._limit)
         if size != picture.pixels.shape[:2]:
             picture = replace(picture, pixels=resize(picture.pixels, size))
         wanted = [job.mask, *(region.mask for region in job.regions)]
@@ -247,22 +253,6 @@ def _read_mask(mask: Any, picture: Picture, limit_pixels: int) -> Any:
 
 def _finds_nobody(wanted: Any, mask: Any) -> bool:
     return isinstance(wanted, PersonMask) and bool((mask.min() if wanted.inverse else 255 - mask.max()) > 127)
-
-
-def output_size(
-    size: tuple[int, int], wanted: int | tuple[int, int] | None, limit_pixels: int = LIMIT_PIXELS
-) -> tuple[int, int]:
-    """The (height, width) at which a photograph of a size is painted; ``wanted`` is ``size`` as for ``run``.
-
-    Raises:
-        LimitError: it has more than ``limit_pixels`` pixels.
-    """
-    if wanted is None:
-        return size
-    height, width = fit_short_side(size, wanted) if isinstance(wanted, int) else wanted
-    if height * width > limit_pixels:
-        raise LimitError(f"size asks for {height} x {width} pixels, which is beyond the limit of {limit_pixels:,}")
-    return height, width
 
 
 def _batches(jobs: Iterable[Job], reader: _Reader, together: int) -> Iterator[_Batch]:
@@ -306,7 +296,10 @@ class _Work:
         done: list[_Painted] = []
         for job, reading in zip(jobs, readings, strict=True):
             try:
-                ready.append((job, reading.result()))
+                read = reading.result()
+                size = read.picture.pixels.shape[:2]
+                check_size(square_size(size) if isinstance(job.style, tuple) else size, job.ending)
+                ready.append((job, read))
             except FAILURES as error:
                 done.append(_Painted(Result(job, error)))
         started = time.perf_counter()
@@ -348,7 +341,7 @@ class _Work:
                 _make_folder(output.parent)
                 notes = write_image(output, pixels, quality=self.quality, overwrite=self.overwrite, **told)
             else:
-                output.write(encode_image(pixels, result.job.format, quality=self.quality, **told))
+                output.write(encode_image(pixels, result.job.ending, quality=self.quality, **told))
                 output.flush()
         except FAILURES as error:
             return Result(result.job, error)

@@ -32,7 +32,7 @@ from restyle.cli.options import (
     unusual_options,
 )
 from restyle.cli.report import print_json
-from restyle.errors import LimitError, MissingExtraError, UnknownNameError
+from restyle.errors import MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
     from restyle.image import Pixels
@@ -143,7 +143,8 @@ def optimize(
 
     Ctrl-C ends it with the picture as it is then.
     """
-    from restyle.image import fit_short_side, write_image
+    from restyle.image import write_image
+    from restyle.image.sizes import wanted_size
 
     _check_outputs(output, evolution, preview, overwrite=overwrite)
     try:
@@ -158,9 +159,7 @@ def optimize(
     )  # fmt: skip
     limit = parse_limit(limit_megapixels)
     photo = _read(gallery.find(content, kind="sample"), limit)
-    height, width = fit_short_side(photo.shape[:2], size)
-    if height * width > limit:
-        raise LimitError(f"size asks for {height} x {width} pixels, which is beyond the limit of {limit:,}")
+    wanted_size(photo.shape[:2], size, limit)  # refused before the long work
     targets = _targets(style or [], mask or [], photo.shape[:2], limit)
     judge = gatys.build_judge(settings, loss_weights, progress=sys.stderr.isatty() and not quiet)
     first = gatys.first_picture(photo, _paint_fast(photo, targets) if start == "fast" else None, settings)

@@ -20,7 +20,8 @@ from restyle.cli.plan import Content, Look, MaskOf, PlannedRegion, as_content, f
 from restyle.cli.results import Report, about, progress_bar
 from restyle.controls.masks import MaskFile, PersonMask, Region
 from restyle.errors import ImageError, RestyleError, disk_is_full
-from restyle.image import read_image, read_size
+from restyle.image import check_size, read_image, read_size
+from restyle.image.sizes import wanted_size
 from restyle.painter import check_memory
 from restyle.style import Style
 from restyle.stylizer import Stylizer
@@ -81,7 +82,7 @@ def paint_all(
         report.failed(-1, {"content": str(getattr(problem.__cause__, "filename", ""))}, problem)
     report.skipped = len(pictures) - len(planned)
     if report.dry:
-        _foretell(planned, how, report)
+        _foretell(planned, outputs, how, report)
         return
     try:
         if planned:
@@ -99,7 +100,7 @@ def paint_all(
         write_manifest(rows, Path(outputs.output) / MANIFEST)
 
 
-def _foretell(planned: Sequence[Planned], how: How, report: Report) -> None:
+def _foretell(planned: Sequence[Planned], outputs: Outputs, how: How, report: Report) -> None:
     """Tell what would be painted, and what would fail, from the files' headers."""
     limit, tile, work_size = how.limit_pixels, how.options["tile"], how.options["work_size"]
     looks = [*(one.look for one in planned), *(region.look for region in how.regions if region.look)]
@@ -114,10 +115,12 @@ def _foretell(planned: Sequence[Planned], how: How, report: Report) -> None:
                 mask = mask_of(one.content) if mask_of else None
                 if isinstance(mask, MaskFile):
                     read_size(mask.path, limit_pixels=limit)
-            size = batch.output_size(read_size(one.content.source, limit_pixels=limit), how.options["size"], limit)
+            size = wanted_size(read_size(one.content.source, limit_pixels=limit), how.options["size"], limit)
             needed = batch.estimate_memory(size, tile=tile, work_size=work_size)
             check_memory(size, needed)
-            report.planned(number, one, batch.square_size(size) if one.look.square else size, needed)
+            size = batch.square_size(size) if one.look.square else size
+            check_size(size, one.output.suffix or outputs.format)
+            report.planned(number, one, size, needed)
         except RestyleError as error:
             report.failed(number, about(one), error)
     report.tell_failures()

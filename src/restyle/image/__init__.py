@@ -10,6 +10,7 @@ from restyle.image.reading import LIMIT_PIXELS, LIMIT_SIDE, Picture, Pixels, rea
 from restyle.image.writing import (
     ANIMATED,
     WRITABLE,
+    check_size,
     check_writable,
     encode_image,
     publish,
@@ -25,6 +26,7 @@ __all__ = [
     "Picture",
     "Pixels",
     "blur",
+    "check_size",
     "check_writable",
     "encode_image",
     "fit_short_side",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+from restyle.errors import LimitError
 from restyle.image.arrays import fit_short_side
+from restyle.image.reading import LIMIT_PIXELS
 
 SIZE_PATTERN = r"^([1-9]\d{0,5})(?:x([1-9]\d{0,5}))?$"
 
@@ -21,6 +23,17 @@ def parse_size(text: str) -> int | tuple[int, int]:
     return (int(match[1]), int(match[2])) if match[2] else int(match[1])
 
 
-def wanted_size(size: tuple[int, int], wanted: int | tuple[int, int]) -> tuple[int, int]:
-    """The (height, width) that a picture of ``size`` gets: ``wanted`` as from ``parse_size``."""
-    return fit_short_side(size, wanted) if isinstance(wanted, int) else wanted
+def wanted_size(
+    size: tuple[int, int], wanted: int | tuple[int, int] | None, limit_pixels: int = LIMIT_PIXELS
+) -> tuple[int, int]:
+    """The (height, width) that a picture of ``size`` gets: ``wanted`` as from ``parse_size``; None leaves it.
+
+    Raises:
+        LimitError: more than ``limit_pixels`` pixels are wanted.
+    """
+    if wanted is None:
+        return size
+    height, width = fit_short_side(size, wanted) if isinstance(wanted, int) else wanted
+    if height * width > limit_pixels:
+        raise LimitError(f"size asks for {height} x {width} pixels, which is beyond the limit of {limit_pixels:,}")
+    return height, width

@@ -10,10 +10,9 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
-from numpy.typing import NDArray
 
 from restyle.errors import ImageError, LimitError
-from restyle.image import encode_image, read_image, resize
+from restyle.image import check_size, encode_image, read_image, resize
 from restyle.image.sizes import SIZE_PATTERN, parse_size, wanted_size
 from restyle.serve.about import StyleInfo
 from restyle.serve.forms import FormRoute, known_fields_only
@@ -172,7 +171,13 @@ def _paint(
     times = [time.perf_counter()]
     with file_of("content"):
         pixels = read_image(photograph, limit_pixels=limit).pixels
-    pixels = _resized(pixels, size, limit)
+    if size:
+        pixels = resize(pixels, wanted_size(pixels.shape[:2], size, limit))
+    kind = outcome.format or _format_of(photograph)
+    try:
+        check_size(pixels.shape[:2], kind)
+    except ImageError as error:  # it is what was asked for that cannot be
+        raise Problem(422, str(error)) from error
     with file_of("mask"):
         grey = None if mask is None else read_image(mask, limit_pixels=limit).pixels
     times.append(time.perf_counter())
@@ -180,11 +185,7 @@ def _paint(
     times.append(time.perf_counter())
     painted = here.stylizer.apply(pixels, style, mask=grey, **options.as_keywords())
     times.append(time.perf_counter())
-    kind = outcome.format or _format_of(photograph)
-    try:
-        file = encode_image(painted, kind, quality=outcome.quality)
-    except ImageError as error:  # JPEG and WebP have a longest side: it is what was asked for that cannot be
-        raise Problem(422, str(error)) from error
+    file = encode_image(painted, kind, quality=outcome.quality)
     times.append(time.perf_counter())
     spans = zip(("read", "style", "paint", "write"), times, times[1:], strict=False)
     return file, kind, {name: 1000 * (end - start) for name, start, end in spans}
@@ -231,15 +232,6 @@ def file_of(field: str) -> Iterator[None]:
         yield
     except (ImageError, LimitError) as error:
         raise type(error)(f"{field}: {error}") from error
-
-
-def _resized(pixels: NDArray[Any], wanted: int | tuple[int, int] | None, limit: int) -> NDArray[Any]:
-    if not wanted:
-        return pixels
-    height, width = wanted_size(pixels.shape[:2], wanted)
-    if height * width > limit:
-        raise LimitError(f"size asks for {height} x {width} pixels; the limit is {limit:,}")
-    return resize(pixels, (height, width))
 
 
 def _format_of(file: bytes) -> str:

@@ -17,6 +17,7 @@ from av.codec.context import Flags
 from av.container import OutputContainer
 
 from restyle.errors import DeviceError, UnknownNameError, VideoError
+from restyle.image import check_writable as check_place
 from restyle.image import publish
 from restyle.video.beside import Beside
 from restyle.video.frames import RGB, ToFrame
@@ -374,14 +375,7 @@ def check_writable(path: str | Path, *, overwrite: bool = False) -> None:
         UnknownNameError: the ending is none of ``CONTAINERS``.
         VideoError: the file exists and ``overwrite`` is not set, it is a folder, or its folder does not exist.
     """
-    path = Path(path)
-    if os.path.isdir(path) or not os.path.isdir(path.parent):
-        what = "it is a folder" if os.path.isdir(path) else f"there is no folder {str(path.parent)!r}"
-        raise VideoError(f"cannot write {str(path)!r}: {what}")
-    if path.suffix.lower() not in CONTAINERS:
-        raise UnknownNameError("video format", path.suffix, CONTAINERS)
-    if os.path.lexists(path) and not overwrite:
-        raise VideoError(f"cannot write {str(path)!r}: the file exists already")
+    check_place(path, overwrite=overwrite, endings=CONTAINERS, kind="video format", failure=VideoError)
 
 
 def find_encoder(name: str) -> str:
