@@ -186,6 +186,16 @@ def frames_of(path: Path | str, **cut: Any) -> list[Frame]:
         return [item for item in reader if isinstance(item, Frame)]
 
 
+def pixels_of(path: Path) -> list[np.ndarray]:
+    """The pixels of a clip's frames."""
+    return [frame.pixels for frame in frames_of(path)]
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean difference of two pictures, of 255."""
+    return float(np.abs(one.astype(int) - other).mean())
+
+
 def close(one: np.ndarray, other: np.ndarray, limit: float = 6.0) -> bool:
     """Whether two pictures differ by less than a limit, of 255, on average."""
     return bool(np.abs(one.astype(float) - other).mean() < limit)

@@ -295,6 +295,9 @@ def test_sizes_beyond_the_limit_are_refused(run, weights, tmp_path):
     code, _, err = run("optimize", tmp_path / "banner.png", *words, "--limit-megapixels", "20")
     assert code == 6
     assert "512 x 102400 pixels" in err
+    code, _, err = run("optimize", tmp_path / "banner.png", *words[:-1], tmp_path / "o.webp", "--size", 100)
+    assert code == 3
+    assert "WebP holds at most 16,383 pixels a side, got 100 x 20000" in err
 
 
 def test_masks_are_read_as_those_of_restyle_image(tmp_path):

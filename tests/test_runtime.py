@@ -2,6 +2,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ def test_what_leads_up_to_the_exact_tensor_is_computed_in_f32(photo, model):
     again = half.run(inputs(255 - photo, model.card))["stylized"]  # both parts see the new picture
     assert np.abs(again.astype(int) - full.run(inputs(255 - photo, model.card))["stylized"]).mean() < 1
     assert set(half.run(inputs(photo, model.card))) == {"stylized", "own"}
-    assert len(half._requests(inputs(photo, model.card), None)) == 2
+    with half._for_sizes_of(inputs(photo, model.card), None).requests() as parts:
+        assert len(parts) == 2
 
 
 def test_the_two_parts_of_a_cut_graph_are_the_whole(photo, model):
@@ -129,6 +131,36 @@ def test_results_stay_the_callers(photo, model):
     graph.run({**given, "content": 255 - given["content"]})
     assert np.array_equal(first, kept)
     first[:] = 0  # writable
+
+
+def test_as_many_run_at_the_same_time_as_there_are_streams(photo, model):
+    graph = runtime.open_graph(STYLIZER, precision="f32", threads=2, streams=2)
+    given = [inputs(np.roll(photo, i, 1), model.card) for i in range(16)]
+    expected = [graph.run(one)["stylized"] for one in given]
+    with ThreadPoolExecutor(4) as threads:
+        for one, other in zip(expected, threads.map(graph.run, given), strict=True):
+            assert np.array_equal(one, other["stylized"])  # nobody wrote into another's buffers
+        compiled = graph._for_sizes_of(given[0], None)
+        with compiled.requests() as one, compiled.requests() as other:
+            assert one[0] is not other[0]
+        with graph._turns:
+            assert np.array_equal(threads.submit(graph.run, given[0]).result(60)["stylized"], expected[0])
+            with graph._turns:
+                third = threads.submit(graph.run, given[0])
+                with pytest.raises(TimeoutError):
+                    third.result(0.3)
+        assert np.array_equal(third.result(60)["stylized"], expected[0])
+
+
+def test_streams_are_openvinos_on_the_processor(photo, model):
+    assert runtime.open_graph(STYLIZER, precision="f32").streams == 1
+    assert runtime.open_graph(STYLIZER, precision="f32", threads=1, streams=2).streams == 1
+    assert runtime.open_graph(STYLIZER, engine="onnxruntime", streams=2).streams == 1
+    if runtime.computes_bf16("cpu"):
+        streams = {one: runtime.open_graph(STYLIZER, precision=one, streams=2).streams for one in ("mixed", "bf16")}
+        assert streams == {"mixed": 1, "bf16": 2}
+    with pytest.raises(ValueError, match="streams must be at least 1, got 0"):
+        runtime.open_graph(STYLIZER, streams=0)
 
 
 def test_few_compiled_sizes_are_kept_and_those_in_use_longest(photo, model, monkeypatch):

@@ -1,6 +1,5 @@
-"""From file to file: the pipeline, styles over time, and the command."""
+"""The command ``restyle video``."""
 
-import contextlib
 import json
 import os
 import re
@@ -15,13 +14,11 @@ import av
 import numpy as np
 import pytest
 
-from clips import frame_times, move_packet, packets, panned, write_clip
-from restyle.controls.masks import MaskFile, PersonMask
+from clips import apart, move_packet, packets, panned, pixels_of, write_clip
 from restyle.errors import VideoError
 from restyle.image import write_image
 from restyle.runtime import computes_bf16
-from restyle.video.pipeline import Look, StyleTrack, ahead, paint, stylize_video
-from restyle.video.reader import Frame, VideoReader
+from restyle.stylizer import Stylizer
 from restyle.video.writer import Encoding
 
 EXACT = Encoding(crf=1, pixel_format="yuv444p")
@@ -32,183 +29,11 @@ def clip(tmp_path):
     return write_clip(tmp_path / "in.mp4", panned(12), sound=0.48)
 
 
-def frames_of(path):
-    with VideoReader(path) as reader:
-        return [item.pixels for item in reader if isinstance(item, Frame)]
-
-
-def apart(one, other):
-    return np.abs(one.astype(int) - other).mean()
-
-
-# --- the pipeline
-
-
-def test_every_frame_is_painted_and_the_rest_is_kept(model, wave, clip, tmp_path):
-    said = []
-    outcome = stylize_video(
-        model, clip, tmp_path / "out.mp4", Look(wave, calm=0), encoding=EXACT, report=lambda *how: said.append(how)
-    )
-    assert (outcome.frames, outcome.size, outcome.notes, outcome.damaged) == (12, (64, 96), (), False)
-    assert said == [(i + 1, 12) for i in range(12)]
-    assert frame_times(clip) == frame_times(tmp_path / "out.mp4")
-    before, after = packets(clip, "audio"), packets(tmp_path / "out.mp4", "audio")
-    assert [data for _, data in before] == [data for _, data in after]
-    for content, painted in zip(frames_of(clip), frames_of(tmp_path / "out.mp4"), strict=True):
-        assert apart(painted, model.apply(content, wave)) < 4
-
-
-def test_strength_zero_gives_the_video_back(model, wave, clip, tmp_path):
-    stylize_video(model, clip, tmp_path / "out.mp4", Look(wave, 0), encoding=EXACT)
-    for content, painted in zip(frames_of(clip), frames_of(tmp_path / "out.mp4"), strict=True):
-        assert apart(content, painted) < 2
-
-
-def test_looks(model, wave, clip, tmp_path):
-    content = frames_of(clip)[5]
-    white = np.zeros((64, 96), np.uint8)
-    white[:, 48:] = 255
-    write_image(white_file := tmp_path / "white.png", np.dstack([white] * 3))
-    looks = {
-        "plain": Look(wave, calm=0),
-        "colors": Look(wave, calm=0, keep_colors="luminance"),
-        "mask": Look(wave, calm=0, mask=white),
-        "mask file": Look(wave, calm=0, mask=MaskFile(white_file)),
-        "large": Look(wave, calm=0, work_size=32),
-        "calm": Look(wave),
-    }
-    found = {}
-    for name, look in looks.items():
-        stylize_video(model, clip, tmp_path / f"{name}.mp4", look, encoding=EXACT)
-        found[name] = frames_of(tmp_path / f"{name}.mp4")[5]
-    assert apart(found["plain"], model.apply(content, wave)) < 4
-    assert apart(found["colors"], model.apply(content, wave, keep_colors="luminance")) < 4
-    assert apart(found["large"], model.apply(content, wave, work_size=32)) < 4
-    assert np.array_equal(found["mask"], found["mask file"])
-    assert apart(found["mask"][:, :44], content[:, :44]) < 4
-    assert apart(found["mask"][:, 52:], found["plain"][:, 52:]) < 4
-    assert apart(found["calm"], found["plain"]) > 1
-
-
-@pytest.mark.parametrize(
-    "options", [{"calm": -0.1}, {"calm": 1.1}, {"calm": float("nan")}, {"strength": 3}, {"mask": PersonMask()}]
-)
-def test_looks_that_cannot_be(wave, options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        Look(wave, **options)
-
-
-def test_a_style_becomes_another(model, wave, mosaic):
-    track = StyleTrack([(4, mosaic), (2, wave)])
-    assert track.at(0) == track.at(2) == wave
-    assert track.at(4) == track.at(9) == mosaic
-    assert track.at(2.5).vector == pytest.approx(0.75 * wave.vector + 0.25 * mosaic.vector, abs=1e-5)
-    for keys in ([], [(1, wave), (1, mosaic)], [(-1, wave)], [(float("nan"), wave)]):
-        with pytest.raises(ValueError, match="styles need times"):
-            StyleTrack(keys)
-
-
-@pytest.mark.parametrize("stage", ["read", "paint", "write"])
-def test_an_error_in_any_stage_ends_all(model, wave, clip, tmp_path, monkeypatch, stage):
-    class Broken(Exception):
-        pass
-
-    def fail(*_, **__):
-        raise Broken
-
-    where = {
-        "read": "restyle.video.reader.VideoReader._framed",
-        "paint": "restyle.stylizer.Stylizer.paint",
-        "write": "restyle.video.writer.ToFrame.__call__",
-    }
-    monkeypatch.setattr(where[stage], fail)
-    before = threading.active_count()
-    with pytest.raises(Broken):
-        stylize_video(model, clip, tmp_path / "out.mp4", Look(wave))
-    assert threading.active_count() == before
-    assert os.listdir(tmp_path) == ["in.mp4"]
-
-
-def test_stages_stop_when_nobody_listens_any_more(model, wave):
-    produced = []
-
-    def endless():
-        for i in range(10_000):
-            produced.append(i)
-            yield Frame(np.full((16, 16, 3), i % 256, np.uint8), i, 1, i / 25)
-
-    before = threading.active_count()
-    painted = paint(endless(), model, Look(wave))
-    next(painted)
-    painted.close()
-    assert threading.active_count() == before
-    made = len(produced)
-    assert made < 40  # queues are short, so memory is bounded
-    time.sleep(0.2)
-    assert len(produced) == made
-
-
-def test_ahead_keeps_the_order_and_hands_errors_on():
-    def numbers():
-        yield from range(50)
-        raise ValueError("the source is dry")
-
-    taken = []
-    with pytest.raises(ValueError, match="the source is dry"):
-        for number in ahead(numbers(), 2):
-            taken.append(number)
-    assert taken == list(range(50))
-
-
-def test_a_stage_that_ctrl_c_meets_at_its_start_never_begins(monkeypatch):
-    """Nobody waits for it, and a network that paints while Python ends aborts the program."""
-    threads, begun = [], []
-
-    def interrupted(thread):
-        threads.append(thread)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            next(ahead((begun.append(i) for i in range(3)), 1))
-    threads[0].start()  # as the system does it, a little later
-    threads[0].join()
-    assert begun == []
-
-
-def test_a_second_ctrl_c_does_not_leave_a_stage_running(monkeypatch):
-    running, join, presses = threading.Event(), threading.Thread.join, iter([1, 2])
-
-    def numbers():
-        running.set()
-        yield 1
-        time.sleep(0.2)  # a picture that is being painted
-        running.clear()
-        yield 2
-
-    def interrupted(thread, timeout=None):
-        if next(presses, None):
-            raise KeyboardInterrupt
-        join(thread, timeout)
-
-    items = ahead(numbers(), 1)
-    assert next(items) == 1
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "join", interrupted)
-        with contextlib.suppress(KeyboardInterrupt):
-            items.close()
-    assert not running.is_set()
-
-
-# --- the command
-
-
 def test_video_paints_a_file(run, clip, tmp_path):
     code, out, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", "--threads", 1)
     assert (code, err) == (0, "")
     assert "96 x 64  12 frames" in out
-    assert len(frames_of(tmp_path / "out.mp4")) == 12
+    assert len(pixels_of(tmp_path / "out.mp4")) == 12
     code, _, err = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4")
     assert code == 3
     assert "exists already" in err
@@ -216,10 +41,13 @@ def test_video_paints_a_file(run, clip, tmp_path):
     assert (code, out, err) == (0, "", "")
 
 
-def test_video_is_painted_in_the_fastest_precision(run, clip, tmp_path):
+def test_video_is_painted_in_the_fastest_way(run, clip, tmp_path, monkeypatch):
+    loaded, load = [], Stylizer.load
+    monkeypatch.setattr(Stylizer, "load", lambda *words, **options: loaded.append(load(*words, **options)) or loaded[0])
     code, out, _ = run("video", clip, "--style", "wave", "-o", tmp_path / "out.mp4", "--json")
     assert code == 0
     assert json.loads(out)["precision"] == ("bf16" if computes_bf16("cpu") else "f32")
+    assert loaded[0].streams == 2
 
 
 def test_video_options_arrive(run, clip, tmp_path):
@@ -255,6 +83,7 @@ def test_video_options_arrive(run, clip, tmp_path):
         (["--style", "wavy"], 2, "is called 'wavy'"),
         (["--size", "8"], 3, "8 x 12 pixels are too small"),
         (["-o", "out.xyz"], 2, "no video format is called '.xyz'"),
+        (["-o", "out"], 2, "no video format is called ''; known: .m4v"),
         (["--device", "npu"], 5, "npu"),
     ],
 )
@@ -282,19 +111,6 @@ def test_what_can_be_refused_at_once_is_refused_before_the_model_is_loaded(
     assert (got, sentence in err) == (code, True), err
 
 
-def test_large_frames_are_painted_in_tiles(model, wave, tmp_path, monkeypatch):
-    frames = panned(2, (144, 160))
-    stream = [Frame(pixels, i, 1, i / 25) for i, pixels in enumerate(frames)]
-    (whole, _), (tiled, _) = (
-        [item.pixels for item in paint(stream, model, Look(wave, calm=0, tile=tile))] for tile in (0, 128)
-    )
-    assert np.array_equal(tiled, model.apply(frames[0], wave, tile=128))
-    assert apart(tiled, whole) < 1
-    monkeypatch.setattr("restyle.video.pipeline.WHOLE_PIXELS", 144 * 160 - 1)
-    monkeypatch.setattr(type(model), "paint", lambda *_, **__: pytest.fail("painted whole what is large"))
-    assert len(list(paint(stream, model, Look(wave)))) == 2
-
-
 def test_preview_shows_what_is_made(run, clip, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr("restyle.video.outlets.MjpegPage.write", lambda _, pixels: shown.append(pixels.copy()))
@@ -302,7 +118,7 @@ def test_preview_shows_what_is_made(run, clip, tmp_path, monkeypatch):
     assert code == 0
     assert re.search(r"preview: http://127\.0\.0\.1:\d+/", err)
     assert len(shown) == 12
-    assert apart(shown[5], frames_of(tmp_path / "out.mp4")[5]) < 8
+    assert apart(shown[5], pixels_of(tmp_path / "out.mp4")[5]) < 8
     assert threading.active_count() < 9  # the page is gone
 
 
@@ -340,7 +156,7 @@ def test_video_tells_of_damage_and_keeps_the_rest(run, tmp_path):
     document = json.loads(out)
     assert document["damaged"]
     assert document["notes"]
-    assert len(frames_of(tmp_path / "out.mkv")) == document["frames"] > 5
+    assert len(pixels_of(tmp_path / "out.mkv")) == document["frames"] > 5
     code, out, err = run("video", tmp_path / "cut.mkv", "--style", "wave", "-o", tmp_path / "quiet.mkv", "-q")
     assert (code, out) == (3, "")
     assert "is damaged: the file breaks off" in err

@@ -26,7 +26,7 @@ import math
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,6 +69,7 @@ class Graph(Protocol):
     device: str
     engine: str
     precision: str
+    streams: int
 
     def run(self, inputs: Arrays, *, only: str | None = None) -> dict[str, NDArray[Any]]:
         """Run the graph; pictures are (N, H, W, 3) uint8, the rest float32. The outputs belong to the caller.
@@ -85,6 +86,7 @@ def open_graph(
     engine: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    streams: int = 1,
 ) -> Graph:
     """Open an ONNX file on a device.
 
@@ -96,12 +98,14 @@ def open_graph(
             tensor ``EXACT`` and bf16 from there; ``auto`` takes mixed, and ``fastest`` bf16, where the processor
             computes in bf16 natively, else f32.
         threads: Processor threads; None leaves it to the engine.
+        streams: Runs at the same time, each with its share of the threads: more in all, but each takes longer. Only
+            OpenVINO on the processor has more than one, and not in ``mixed``, whose two parts would compete.
 
     Returns:
         The opened graph.
 
     Raises:
-        ValueError: an argument is none of the allowed words, or threads is below 1.
+        ValueError: an argument is none of the allowed words, or threads or streams is below 1.
         DeviceError: the device is not there, the engine cannot use it, or it cannot compute in the precision.
         MissingExtraError: the engine is not installed.
     """
@@ -110,16 +114,17 @@ def open_graph(
     ):  # fmt: skip
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    for name, number in (("threads", threads), ("streams", streams)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
     if device == "auto":
         if engine != "openvino" and precision in (*UNASKED, "f32") and _cuda_is_installed():
             with contextlib.suppress(DeviceError):  # installed for CUDA, but no card or driver here
                 return OnnxRuntimeGraph(path, device="cuda", precision=precision, threads=threads)
         device = "cpu"
-    engine = choose_engine(device, engine)
-    kind = OpenVinoGraph if engine == "openvino" else OnnxRuntimeGraph
-    return kind(path, device=device, precision=precision, threads=threads)
+    if choose_engine(device, engine) == "onnxruntime":
+        return OnnxRuntimeGraph(path, device=device, precision=precision, threads=threads)
+    return OpenVinoGraph(path, device=device, precision=precision, threads=threads, streams=streams)
 
 
 def choose_engine(device: str, engine: str = "auto") -> str:
@@ -171,7 +176,7 @@ class OpenVinoGraph:
 
     engine = "openvino"
 
-    def __init__(self, path: Path, *, device: str, precision: str, threads: int | None) -> None:
+    def __init__(self, path: Path, *, device: str, precision: str, threads: int | None, streams: int) -> None:
         self.device = device
         self._core = openvino_core()
         self._target = OPENVINO_DEVICES[device]
@@ -179,42 +184,48 @@ class OpenVinoGraph:
         if precision in ("mixed", "bf16") and not native:
             raise DeviceError(f"the {device} of this machine does not compute in bf16; use precision f32")
         self.precision = precision if precision not in UNASKED else UNASKED[precision] if native else "f32"
+        self.streams = min(streams, threads or streams) if device == "cpu" and self.precision != "mixed" else 1
         self._settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self.streams > 1:
+            self._settings["NUM_STREAMS"] = self.streams
         if threads is not None and device == "cpu":
             self._settings["INFERENCE_NUM_THREADS"] = threads
         try:
             self._model = _with_byte_pictures(self._core.read_model(path))
         except RuntimeError as error:
             raise ModelFileError(f"openvino cannot read {path}: {error}") from error
-        self._compiled: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()
+        self._compiled: OrderedDict[tuple[Any, ...], _Compiled] = OrderedDict()
         self._lock = threading.Lock()
+        self._turns = threading.Semaphore(self.streams)
 
     def run(self, inputs: Arrays, *, only: str | None = None) -> dict[str, NDArray[Any]]:
         """See ``Graph.run``."""
-        # One run at a time: a run already uses all threads, and a request's buffers must not be shared.
-        with self._lock:
-            found: dict[str, NDArray[Any]] = {}
-            for request in self._requests(inputs, only):
-                # A port has several names where OpenVINO has removed an operation that does nothing.
-                known = [port.get_names() & inputs.keys() for port in request.model_inputs]
-                given = {place: inputs[name] for place, names in enumerate(known) for name in names}
-                results = request.infer(given, share_inputs=True)
-                found |= {name: value for port, value in results.items() for name in port.get_names() - {EXACT}}
-            return found
+        # No more at a time than there are streams, which share all threads between them.
+        with self._turns:
+            with self._lock:
+                compiled = self._for_sizes_of(inputs, only)
+            with compiled.requests() as requests:
+                found: dict[str, NDArray[Any]] = {}
+                for request in requests:
+                    # A port has several names where OpenVINO has removed an operation that does nothing.
+                    known = [port.get_names() & inputs.keys() for port in request.model_inputs]
+                    given = {place: inputs[name] for place, names in enumerate(known) for name in names}
+                    results = request.infer(given, share_inputs=True)
+                    found |= {name: value for port, value in results.items() for name in port.get_names() - {EXACT}}
+                return found
 
-    def _requests(self, inputs: Arrays, only: str | None) -> list[Any]:
-        """The compiled parts of the graph for these sizes, in the order in which they run."""
+    def _for_sizes_of(self, inputs: Arrays, only: str | None) -> _Compiled:
         key = (only, *(array.shape for array in inputs.values()))
         if key not in self._compiled:
             self._compiled[key] = self._compile({name: list(array.shape) for name, array in inputs.items()}, only)
             while len(self._compiled) > 1 and (
-                len(self._compiled) > KEPT_SIZES or sum(map(_pixels, self._compiled)) > KEPT_PIXELS
+                len(self._compiled) > KEPT_SIZES or self.streams * sum(map(_pixels, self._compiled)) > KEPT_PIXELS
             ):
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
         return self._compiled[key]
 
-    def _compile(self, shapes: dict[str, list[int]], only: str | None) -> list[Any]:
+    def _compile(self, shapes: dict[str, list[int]], only: str | None) -> _Compiled:
         model = self._model.clone()
         model.reshape(shapes)
         for output in model.outputs if only else []:
@@ -227,10 +238,33 @@ class OpenVinoGraph:
             parts = [(before, "f32"), (after, "bf16")]
         else:  # what is asked for lies before it
             parts = [(model, "f32")]
-        requests: list[Any] = []
-        for part, precision in parts:
-            settings = {**self._settings, "INFERENCE_PRECISION_HINT": precision}
-            requests.append(self._core.compile_model(part, self._target, settings).create_infer_request())
+        return _Compiled(
+            self._core.compile_model(part, self._target, {**self._settings, "INFERENCE_PRECISION_HINT": precision})
+            for part, precision in parts
+        )
+
+
+class _Compiled:
+    """The parts of a graph that is compiled for some sizes, in the order in which they run."""
+
+    def __init__(self, parts: Iterable[Any]) -> None:
+        self._parts = tuple(parts)
+        self._free: list[list[Any]] = []
+
+    @contextlib.contextmanager
+    def requests(self) -> Iterator[list[Any]]:
+        """A request for each part, with buffers that nobody else uses meanwhile."""
+        try:
+            requests = self._free.pop()
+        except IndexError:
+            requests = self._new()
+        try:
+            yield requests
+        finally:
+            self._free.append(requests)
+
+    def _new(self) -> list[Any]:
+        requests = [part.create_infer_request() for part in self._parts]
         if len(requests) == 2:  # the second reads where the first has written
             requests[1].set_tensor(EXACT, requests[0].get_tensor(EXACT))
         return requests
@@ -241,6 +275,7 @@ class OnnxRuntimeGraph:
 
     engine = "onnxruntime"
     precision = "f32"
+    streams = 1
 
     def __init__(self, path: Path, *, device: str, precision: str, threads: int | None) -> None:
         if precision in ("mixed", "bf16"):

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +54,14 @@ class Stylizer:
         device: The device in use.
         engine: The engine in use.
         precision: The precision that pictures are painted in.
+        streams: Pictures that it paints at the same time; what more threads ask for waits.
     """
 
     def __init__(self, card: ModelCard, encoder: Graph, painter: Graph) -> None:
         self.card = card
         self._encoder, self._painter = encoder, Painter(painter, card)
         self.device, self.engine, self.precision = painter.device, painter.engine, painter.precision
+        self.streams = painter.streams
 
     @classmethod
     def load(
@@ -70,6 +72,7 @@ class Stylizer:
         engine: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        streams: int = 1,
     ) -> Stylizer:
         """Load a model.
 
@@ -82,6 +85,9 @@ class Stylizer:
                 ``mixed_is_faithful``: a mean difference below 1/255, none above 3/255; ``fastest`` takes bf16 there if
                 the card says ``bf16_is_close`` (a mean difference below 1/255), else what ``auto`` takes.
             threads: Processor threads; None = the engine's choice.
+            streams: Pictures to be painted at the same time, each by its share of the threads: for videos, of which two
+                make a tenth more, while each takes twice as long. Only OpenVINO on the processor paints more than one,
+                and not in ``mixed``.
 
         Raises:
             UnknownNameError: no such model.
@@ -96,9 +102,11 @@ class Stylizer:
             precision = "auto"
         if precision == "auto" and not card.document.get("mixed_is_faithful", False):
             precision = "f32"
-        painter = open_graph(folder / GRAPHS[1], device=device, engine=engine, precision=precision, threads=threads)
+        painter = open_graph(
+            folder / GRAPHS[1], device=device, engine=engine, precision=precision, threads=threads, streams=streams
+        )
         # The style encoder runs once a style, and its averages suffer most from few digits: always float32.
-        chosen = {"device": painter.device, "engine": painter.engine}
+        chosen: dict[str, Any] = {"device": painter.device, "engine": painter.engine}
         encoder = open_graph(folder / GRAPHS[0], **chosen, precision="f32", threads=threads)
         return cls(card, encoder, painter)
 

@@ -14,7 +14,7 @@ import restyle
 from restyle import gallery
 from restyle.cli.report import print_json, print_table
 from restyle.errors import MissingExtraError
-from restyle.video import CALM
+from restyle.video import CALM, STREAMS
 
 if TYPE_CHECKING:
     from restyle.learn.evaluate import Judges
@@ -135,7 +135,7 @@ def _evaluate_video(
         clip = [item.pixels for item in islice((item for item in reader if isinstance(item, Frame)), frames)]
     rows: list[dict[str, Any]] = []
     for name in models:
-        stylizer = Stylizer.load(name, precision="fastest", threads=threads)  # as restyle video does
+        stylizer = Stylizer.load(name, precision="fastest", threads=threads, streams=STREAMS)  # as restyle video does
         for painting, pixels in paintings.items():
             style, judge = stylizer.encode_style(pixels), _judge(judges, pixels) if judges else None
             plain, calmed = (measure_flicker(stylizer, clip, Look(style, strength, one), judge) for one in (0.0, calm))

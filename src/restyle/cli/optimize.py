@@ -143,7 +143,7 @@ def optimize(
 
     Ctrl-C ends it with the picture as it is then.
     """
-    from restyle.image import write_image
+    from restyle.image import WRITABLE, check_size, write_image
     from restyle.image.sizes import wanted_size
 
     _check_outputs(output, evolution, preview, overwrite=overwrite)
@@ -159,7 +159,10 @@ def optimize(
     )  # fmt: skip
     limit = parse_limit(limit_megapixels)
     photo = _read(gallery.find(content, kind="sample"), limit)
-    wanted_size(photo.shape[:2], size, limit)  # refused before the long work
+    wanted = wanted_size(photo.shape[:2], size, limit)
+    for path in (output, preview, evolution):
+        if path and Path(path).suffix.lower() in WRITABLE:
+            check_size(wanted, Path(path).suffix)  # refused before the long work
     targets = _targets(style or [], mask or [], photo.shape[:2], limit)
     judge = gatys.build_judge(settings, loss_weights, progress=sys.stderr.isatty() and not quiet)
     first = gatys.first_picture(photo, _paint_fast(photo, targets) if start == "fast" else None, settings)

@@ -43,7 +43,7 @@ from restyle.cli.options import (
 from restyle.cli.report import print_json
 from restyle.cli.signals import only_one_ctrl_c, stopping_like_ctrl_c
 from restyle.errors import MissingExtraError, VideoError
-from restyle.video import CALM
+from restyle.video import CALM, STREAMS
 
 if TYPE_CHECKING:
     from restyle.stylizer import Stylizer
@@ -188,7 +188,7 @@ def video(
     wanted_size = parse_size(size)
     paintings = [restyle.read_image(gallery.find(name)).pixels for _, name, _ in words]
     grey = None if mask is None else _read_mask(mask)
-    stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads)
+    stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads, streams=STREAMS)
     styles = [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
     track = _track([(at, weight, one) for (at, _, weight), one in zip(words, styles, strict=True)])
     look = Look(track, strength, calm, keep_colors, work_size, grey, tile)

@@ -172,7 +172,7 @@ def check_writable(
     if os.path.isdir(path) or not os.path.isdir(path.parent):
         what = "it is a folder" if os.path.isdir(path) else f"there is no folder {str(path.parent)!r}"
         raise failure(f"cannot write {str(path)!r}: {what}")
-    if not path.suffix:
+    if not path.suffix and endings is WRITABLE:  # a place for pictures may be a folder
         raise failure(f"cannot write {str(path)!r}: there is no folder of that name, and no ending names a format")
     if path.suffix.lower() not in endings:
         raise UnknownNameError(kind, path.suffix, endings)

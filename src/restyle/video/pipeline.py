@@ -1,6 +1,7 @@
-"""From file to file: reading, looking for motion, painting and encoding overlap, each in a thread of its own.
+"""From file to file: reading, looking for motion, painting and encoding overlap, in threads.
 
-Frames are painted one by one: measured, batches of two and four are no faster on a processor.
+Two frames are painted at a time, a stream of the network each, which takes a tenth less time than all threads on one: a
+stream goes on where the other waits for its core. Measured as well: batches of two and four are no faster.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +42,9 @@ Stream = Generator[T, None, None]
 
 AHEAD = 3
 """Frames that each stage may be ahead of the next: more would take memory and gain nothing."""
+
+MOST_WAITING = 64
+"""Packets of sound and subtitles that may wait for a frame before them, where frames are few."""
 
 STOPPING_S = 60
 """How long a stage may take to end; one that runs on while Python itself ends would crash the program."""
@@ -301,24 +307,55 @@ def _with_motion(items: Stream[Item], look: Look) -> Stream[_Seen | Item]:
 
 
 def _painted(items: Stream[_Seen | Item], stylizer: Stylizer, look: Look) -> Stream[_Seen | Item]:
+    """As many frames at a time as the network has streams, and one more that waits for the next of them.
+
+    What comes between frames waits for its turn. So the order stays, and the mean of statistics with which a frame is
+    painted depends on nothing but it.
+    """
     statistics = Statistics(look.calm)
-    with contextlib.closing(items):
+    under_way: deque[tuple[_Seen | Item, Future[_Painting] | None, Statistics]] = deque()
+
+    def first() -> _Seen | Item:
+        item, painting, scene = under_way.popleft()
+        if painting is None or not isinstance(item, _Seen):
+            return item
+        pixels, own = painting.result()
+        if own is not None:
+            scene.add(own)
+        return replace(item, pixels=pixels)
+
+    def enough() -> bool:
+        frames = sum(painting is not None for _, painting, _ in under_way)
+        return frames > stylizer.streams or len(under_way) > MOST_WAITING
+
+    with contextlib.closing(items), ThreadPoolExecutor(stylizer.streams, "restyle-painter") as painters:
         for item in items:
-            if not isinstance(item, _Seen):
-                yield item
-                continue
-            if item.motion is None:
-                statistics.restart()
-            small = at_work_size(item.pixels, look.work_size)
-            style = look.at(item.frame.time)
-            if look.tile or (look.tile is None and small.size > 3 * WHOLE_PIXELS):
-                painted = stylizer.apply(small, style, look.strength, tile=look.tile)
-            else:
-                found, own = stylizer.paint(small[None], style, look.strength, statistics=statistics.mean)
-                statistics.add(own[0])
-                painted = found[0]
-            pixels = painted if small is item.pixels else enlarge(painted, small, item.pixels)
-            yield replace(item, pixels=keep_colors(pixels, item.pixels, look.keep_colors))
+            painting = None
+            if isinstance(item, _Seen):
+                if item.motion is None:
+                    statistics = Statistics(look.calm)
+                painting = painters.submit(_paint_frame, item, stylizer, look, statistics.mean)
+            under_way.append((item, painting, statistics))
+            while enough():
+                yield first()
+        while under_way:
+            yield first()
+
+
+_Painting = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
+"""A painted frame, and its own statistics where they are averaged over time."""
+
+
+def _paint_frame(item: _Seen, stylizer: Stylizer, look: Look, mean: NDArray[np.float32] | None) -> _Painting:
+    small = at_work_size(item.pixels, look.work_size)
+    style, own = look.at(item.frame.time), None
+    if look.tile or (look.tile is None and small.size > 3 * WHOLE_PIXELS):
+        painted = stylizer.apply(small, style, look.strength, tile=look.tile)
+    else:
+        found, statistics = stylizer.paint(small[None], style, look.strength, statistics=mean)
+        painted, own = found[0], statistics[0]
+    pixels = painted if small is item.pixels else enlarge(painted, small, item.pixels)
+    return keep_colors(pixels, item.pixels, look.keep_colors), own
 
 
 def _blended(items: Stream[_Seen | Item], look: Look) -> Stream[Item]:
