@@ -289,7 +289,10 @@ def test_mistakes_get_one_sentence(run, photo, weights, tmp_path):
     assert not (tmp_path / "o.png").exists()
 
 
-def test_sizes_beyond_the_limit_are_refused(run, weights, tmp_path):
+def test_sizes_beyond_the_limit_are_refused_before_the_long_work(run, weights, tmp_path, monkeypatch):
+    from restyle.learn import gatys
+
+    monkeypatch.setattr(gatys, "build_judge", None)
     write_image(tmp_path / "banner.png", np.zeros((2, 400, 3), np.uint8))
     words = ["--style", "wave", "--loss-weights", weights, "--variant", "vgg16", "-o", tmp_path / "o.png"]
     code, _, err = run("optimize", tmp_path / "banner.png", *words, "--limit-megapixels", "20")
