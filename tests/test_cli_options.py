@@ -164,6 +164,13 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(run, place, monkeyp
         assert (code, len(err.splitlines())) == (expected, 1), err
 
 
+@pytest.mark.parametrize(("words", "code"), [(["-o", "o.webp"], 3), (["-o", "o.png"], 0), (["-o", "-"], 0)])
+def test_a_dry_run_foretells_what_a_format_cannot_hold(run, place, words, code):
+    got, out, err = run("image", "photos/a.png", "--style", "wave", "--size", "16x16400", "--dry-run", *words)
+    assert got == code, out + err
+    assert ("WebP holds at most 16,383 pixels a side, got 16 x 16400" in err) == (code == 3)
+
+
 def test_a_dry_run_tells_the_size_of_a_square_and_leaves_standard_output_alone(run, place):
     four = [word for name in ("wave", "ink", "mosaic", "starry") for word in ("--style", name)]
     words = ["image", "photos/a.png", *four, "--grid", "--size", "16", "-o", "square.png", "--json"]
