@@ -191,22 +191,19 @@ def check_size(size: tuple[int, int], format: str) -> None:
         UnknownNameError: The ending is none that can be written.
         ImageError: A side is longer than the format allows.
     """
-    _check_size(size, _writer("." + format.removeprefix(".")))
-
-
-def _writer(suffix: str) -> _Writer:
-    writer = _WRITERS.get(suffix.lower())
-    if writer is None:
-        raise UnknownNameError("picture format", suffix, _WRITERS)
-    return writer
-
-
-def _check_size(size: tuple[int, int], writer: _Writer) -> None:
+    writer = _writer(format)
     if writer.longest and max(size) > writer.longest:
         raise ImageError(
             f"{writer.name} holds at most {writer.longest:,} pixels a side, got {size[0]} x {size[1]}; "
             "PNG and TIFF hold more"
         )
+
+
+def _writer(format: str) -> _Writer:
+    suffix = "." + format.lower().removeprefix(".")
+    if suffix not in _WRITERS:
+        raise UnknownNameError("picture format", suffix, _WRITERS)
+    return _WRITERS[suffix]
 
 
 def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
@@ -238,13 +235,13 @@ def encode_image(
 
     ``format`` is a file ending, with or without its dot; everything else, the errors too, is as for ``write_image``.
     """
-    return _encode(pixels, "." + format.removeprefix("."), quality, exif, history)[0]
+    return _encode(pixels, format, quality, exif, history)[0]
 
 
 def _encode(
-    pixels: NDArray[Any], suffix: str, quality: int | None, exif: bytes | None, history: str
+    pixels: NDArray[Any], format: str, quality: int | None, exif: bytes | None, history: str
 ) -> tuple[bytes, tuple[str, ...]]:
-    writer = _writer(suffix)
+    writer = _writer(format)
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"quality must be 1 to 100, got {quality}")
     notes: list[str] = []
@@ -265,7 +262,7 @@ def _encode(
     elif exif:
         notes.append(f"{writer.name} cannot hold EXIF data")
     pixels = to_pixels(pixels)
-    _check_size(pixels.shape[:2], writer)
+    check_size(pixels.shape[:2], format)
     image = to_pil(_fit_alpha(pixels, writer, notes))
     # No colour profile is embedded: without one every program assumes sRGB, which the pixels are.
     stream = io.BytesIO()
