@@ -313,17 +313,29 @@ def _with_byte_pictures(model: Any) -> Any:
 
     white, to_nchw, to_nhwc = (ops.constant(value) for value in (np.float32(255), [0, 3, 1, 2], [0, 2, 3, 1]))
     parameters, results, as_nhwc = [], [], {}
+
+    def as_floats(pixels: Any) -> Any:
+        values = ops.divide(ops.convert(pixels, ov.Type.f32), white)
+        picture = ops.transpose(values, to_nchw)
+        as_nhwc[picture.get_name()] = values
+        return picture
+
     for port in model.inputs:
         parameter = port.node
         if port.partial_shape.rank.get_length() == 4:
             count, channels, height, width = port.partial_shape
             parameter = ops.parameter(ov.PartialShape([count, height, width, channels]), ov.Type.u8)
             parameter.output(0).get_tensor().set_names(port.get_names())
-            values = ops.convert(parameter, ov.Type.f32)
-            picture = ops.divide(ops.transpose(values, to_nchw), white)
-            as_nhwc[picture.get_name()] = ops.divide(values, white)
+            picture = as_floats(parameter)
             for target in port.get_target_inputs():
                 target.replace_source_output(picture.output(0))
+            for pad in [target.get_node() for target in picture.output(0).get_target_inputs()]:
+                mode = pad.get_attributes().get("pad_mode", "constant")
+                if mode != "constant":  # then bytes can be padded, which are less to move, and need no turning after it
+                    margins = (ops.gather(pad.input_value(side), to_nhwc, ops.constant(0)) for side in (1, 2))
+                    padded = as_floats(ops.pad(parameter, *margins, mode))
+                    for target in pad.output(0).get_target_inputs():
+                        target.replace_source_output(padded.output(0))
         parameters.append(parameter)
 
     def turned(value: Any) -> Any:

@@ -33,7 +33,7 @@ Planes = tuple[Pixels, ...]
 """Luma, (H, W), and both colour differences at half the size: as most videos store a picture, and half the work."""
 
 Way = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""For a plane: columns and rows to where each point was in the last one, (H, W, 2), and how much of that is kept."""
+"""For a plane: columns and rows from each point to where it was, (H, W, 2), and how much of the last one is kept."""
 
 FLOW_SIDE = 180
 """Short side, in pixels, at which motion is looked for: twice this costs three times as much and calms no better."""
@@ -211,16 +211,14 @@ def _joined(planes: Planes) -> Pixels:
 
 
 def _way(motion: Motion, calm: float, size: tuple[int, int]) -> Way:
-    where = _enlarged(motion.flow, size)
-    where *= np.float32(size[0] / motion.flow.shape[0])
-    where += grid_of(size)
-    return where, _enlarged(cv2.LUT(motion.trust, _SHARE) * np.float32(calm), size)
+    flow = _enlarged(motion.flow * np.float32(size[0] / motion.flow.shape[0]), size)
+    return flow, _enlarged(cv2.LUT(motion.trust, _SHARE) * np.float32(calm), size)
 
 
 def _calmed(last: Pixels, painted: Pixels, way: Way) -> Pixels:
     """A plane blended with that of the last result, and its strokes as crisp as those painted."""
-    where, share = way
-    moved = cv2.remap(last, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    flow, share = way
+    moved = cv2.remap(last, flow, None, cv2.INTER_CUBIC | cv2.WARP_RELATIVE_MAP, borderMode=cv2.BORDER_REPLICATE)
     blended = cv2.blendLinear(moved, painted, share, 1 - share)
     return _with_strokes_of(painted, blended)
 
