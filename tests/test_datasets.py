@@ -49,6 +49,9 @@ def same(one, other) -> bool:
 
 def test_pictures_are_found_at_any_depth(folders):
     assert [path.name for path in find_pictures(folders / "content")] == ["0.png", "1.png", "2.png"]
+    fill(folders / "scans", "a.JPG", "b.gif", "c.ppm")
+    (folders / "scans" / "d.jfif").write_bytes((folders / "scans" / "a.JPG").read_bytes())
+    assert [path.name for path in find_pictures(folders / "scans")] == ["a.JPG", "b.gif", "c.ppm", "d.jfif"]
     with pytest.raises(ImageError, match="not a folder"):
         find_pictures(folders / "nowhere")
     (folders / "empty").mkdir()

@@ -129,7 +129,7 @@ def test_weights_are_read_from_either_format_whatever_the_name(tmp_path):
     torch.save(weights, tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
     (tmp_path / "safe.safetensors").rename(tmp_path / "safe.bin")
     for name in ("safe.bin", "zip.pth", "old.pth.tar"):
-        read = read_weights(tmp_path / name)
+        read = read_weights(str(tmp_path / name))
         assert read["a.weight"].tolist() == [0, 1, 2, 3]
         assert {value.dtype for value in read.values()} == {torch.float32}
 

@@ -9,10 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from restyle.errors import ImageError
-from restyle.image import WRITABLE
-
-ENDINGS = WRITABLE | {".jfif", ".jpe", ".heic", ".heif", ".hif", ".pbm", ".pgm", ".pnm"}
-"""How the names of picture files end, in lower case with their dot."""
+from restyle.image import READABLE, WRITABLE
 
 FIELDS = ("content", "style", "frame")
 """What a name pattern may hold in braces."""
@@ -45,7 +42,7 @@ def find_pictures(folder: Path, *, leave_out: Sequence[Path] = ()) -> tuple[list
             path = os.path.join(parent, name)
             # Reading a pipe would never end; a link into nowhere is kept, so that reading it says so.
             is_file = os.path.isfile(path) or not os.path.exists(path)
-            if is_file and os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith("."):
+            if is_file and os.path.splitext(name)[1].lower() in READABLE and not name.startswith("."):
                 found.append(Path(path))
     errors = [_unreadable(error) for error in problems]
     if problems and os.path.abspath(problems[0].filename) == os.path.abspath(folder):

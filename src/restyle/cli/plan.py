@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restyle import gallery
-from restyle.batch.folders import ENDINGS, find_pictures
+from restyle.batch.folders import find_pictures
 from restyle.cli.options import parse_mask, parse_style, refuse_address
 from restyle.controls.masks import MaskFile, PersonMask
 from restyle.controls.people import fetch_person_model
 from restyle.errors import ImageError
+from restyle.image import READABLE
 from restyle.stylizer import check_options
 
 WAYS = ("mix", "each", "pairs", "grid", "morph")
@@ -111,7 +112,7 @@ def as_content(path: Path, root: Path) -> Content:
 
 def no_pictures(folder: Path) -> ImageError:
     """The error for a folder without pictures."""
-    return ImageError(f"there is no picture in {str(folder)!r}; looked for {', '.join(sorted(ENDINGS))}")
+    return ImageError(f"there is no picture in {str(folder)!r}; looked for {', '.join(sorted(READABLE))}")
 
 
 def _output_below(folder: Path, output: str, what: str) -> Path:

@@ -17,11 +17,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from restyle.errors import ImageError, RestyleError
-from restyle.image import lay_on_white, read_image, resize
+from restyle.image import READABLE, lay_on_white, read_image, resize
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
 SCALE = (0.4, 1.0)
 
 
@@ -55,12 +54,12 @@ def list_pictures(source: Path, exclude: Sequence[str]) -> tuple[Path, list[Path
         found = sorted(
             path
             for path in root.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+            if path.suffix.lower() in READABLE and not path.name.startswith(".") and path.is_file()
         )
     else:
         raise ImageError(f"{source} is not a folder of pictures, nor a .txt or .csv list of them")
     if not found:
-        looked = f" (looked for {', '.join(sorted(SUFFIXES))})" if source.is_dir() else ""
+        looked = f" (looked for {', '.join(sorted(READABLE))})" if source.is_dir() else ""
         raise ImageError(f"{source} holds no pictures{looked}")
     for pattern in exclude:
         kept = [path for path in found if not _fits(short_name(path, root), pattern)]

@@ -130,7 +130,7 @@ class Judges:
         ModelFileError: weights are missing or do not fit.
     """
 
-    def __init__(self, vgg: Path, alexnet: Path, *, threads: int | None = None) -> None:
+    def __init__(self, vgg: str | Path, alexnet: str | Path, *, threads: int | None = None) -> None:
         if threads:
             torch.set_num_threads(threads)
         self._vgg = VggEncoder("vgg16", as_trained=True).load_torchvision(read_weights(vgg))

@@ -302,7 +302,7 @@ def fetch_weights(name: str, folder: Path, *, progress: bool = False) -> Path:
     return path
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict as float32 from a safetensors file or from what ``torch.save`` wrote (``.pth``).
 
     The format is told by the content. Nothing in the file is executed: only tensors are accepted.
@@ -311,7 +311,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ModelFileError: the file is missing or damaged, or holds something else than tensors by name.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             safe = file.read(9)[8:] == b"{"  # behind eight bytes of length
         weights = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
         return {name: value.float() for name, value in weights.items()}
