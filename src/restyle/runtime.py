@@ -327,15 +327,13 @@ def _with_byte_pictures(model: Any) -> Any:
             parameter = ops.parameter(ov.PartialShape([count, height, width, channels]), ov.Type.u8)
             parameter.output(0).get_tensor().set_names(port.get_names())
             picture = as_floats(parameter)
-            for target in port.get_target_inputs():
-                target.replace_source_output(picture.output(0))
-            for pad in [target.get_node() for target in picture.output(0).get_target_inputs()]:
-                mode = pad.get_attributes().get("pad_mode", "constant")
-                if mode != "constant":  # then bytes can be padded, which are less to move, and need no turning after it
-                    margins = (ops.gather(pad.input_value(side), to_nhwc, ops.constant(0)) for side in (1, 2))
-                    padded = as_floats(ops.pad(parameter, *margins, mode))
-                    for target in pad.output(0).get_target_inputs():
-                        target.replace_source_output(padded.output(0))
+            _replace(port, picture)
+            for target in picture.output(0).get_target_inputs():
+                node = target.get_node()
+                if node.get_type_name() == "Pad" and (mode := node.get_attributes()["pad_mode"]) != "constant":
+                    # Bytes are padded instead: less to move, and NHWC is what a convolution wants.
+                    margins = (ops.gather(node.input_value(side), to_nhwc, ops.constant(0)) for side in (1, 2))
+                    _replace(node.output(0), as_floats(ops.pad(parameter, *margins, mode)))
         parameters.append(parameter)
 
     def turned(value: Any) -> Any:
@@ -362,6 +360,12 @@ def _with_byte_pictures(model: Any) -> Any:
         result.output(0).get_tensor().set_names(names)
         results.append(result)
     return ov.Model(results, parameters)
+
+
+def _replace(port: Any, node: Any) -> None:
+    """Let all who take a value from a port take it from a node."""
+    for target in port.get_target_inputs():
+        target.replace_source_output(node.output(0))
 
 
 _POINTWISE = ("Add", "Clamp", "Divide", "Maximum", "Minimum", "Multiply", "Subtract")
