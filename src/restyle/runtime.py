@@ -388,10 +388,8 @@ def _cut(model: Any, port: Any) -> tuple[Any, Any]:
     from openvino import opset13 as ops
 
     entry = ops.parameter(port.get_partial_shape(), port.get_element_type(), name=EXACT)
-    targets = port.get_target_inputs()
+    _replace(port, entry)
     exit_ = ops.result(port)
-    for target in targets:
-        target.replace_source_output(entry.output(0))
     entry.output(0).get_tensor().set_names({EXACT})
     sides: tuple[list[Any], list[Any]] = ([exit_], [])
     for result in model.get_results():

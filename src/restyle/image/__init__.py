@@ -6,18 +6,10 @@ and every change that may matter is told in a note. This is the only room that k
 """
 
 from restyle.image.arrays import blur, fit_short_side, lay_on_white, resize, to_pil, to_pixels
-from restyle.image.reading import (
-    LIMIT_PIXELS,
-    LIMIT_SIDE,
-    READABLE,
-    Picture,
-    Pixels,
-    read_history,
-    read_image,
-    read_size,
-)
+from restyle.image.reading import LIMIT_PIXELS, LIMIT_SIDE, Picture, Pixels, read_history, read_image, read_size
 from restyle.image.writing import (
     ANIMATED,
+    READABLE,
     WRITABLE,
     check_size,
     check_writable,

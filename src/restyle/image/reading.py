@@ -38,12 +38,6 @@ LIMIT_PIXELS = 200_000_000
 LIMIT_SIDE = 100_000
 """Longest side of a picture that is read, in pixels."""
 
-READABLE = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".tif", ".tiff", ".gif"}
-    | {".bmp", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-"""Endings, in lower case with their dot, by which folders are searched; what a file is, its content tells."""
-
 Pixels = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | IO[bytes]
 

@@ -57,6 +57,9 @@ WRITABLE = frozenset(_WRITERS)
 ANIMATED = (".gif", ".webp")
 """Those of them that can move."""
 
+READABLE = WRITABLE | {".jfif", ".jpe", ".heic", ".heif", ".hif", ".pbm", ".pgm", ".pnm"}
+"""Those by which pictures are found in folders; once found, a file is what its content says."""
+
 
 def write_image(
     path: str | os.PathLike[str],
