@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from clips import apart, move_packet, packets, panned, pixels_of, write_clip
+from restyle import gallery
 from restyle.errors import VideoError
-from restyle.image import write_image
+from restyle.image import read_image, resize, write_image
 from restyle.runtime import computes_bf16
 from restyle.stylizer import Stylizer
 from restyle.video.writer import Encoding
@@ -215,3 +216,39 @@ def test_a_signal_ends_it_at_once_and_leaves_nothing(tmp_path, name):
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+def test_a_style_video_is_at_each_time_the_style_that_it_shows(run, tmp_path):
+    wave, mosaic = (resize(read_image(gallery.find(name)).pixels, (256, 256)) for name in ("wave", "mosaic"))
+    for name, pixels in (("wave.png", wave), ("mosaic.png", mosaic)):
+        write_image(tmp_path / name, pixels)
+    write_clip(tmp_path / "in.mp4", panned(1) * 6, rate=2)
+    write_clip(tmp_path / "style.mp4", [wave, wave, mosaic, mosaic], rate=2)
+    words = ["video", tmp_path / "in.mp4", "--calm", 0, "--crf", 1, "--pixel-format", "yuv444p", "--overwrite", "-q"]
+
+    def painted(*styles):
+        named = [word for style in styles for word in ("--style", style)]
+        assert run(*words, "-o", tmp_path / "out.mp4", *named)[0] == 0
+        return pixels_of(tmp_path / "out.mp4")
+
+    first, last = painted(tmp_path / "wave.png")[0], painted(tmp_path / "mosaic.png")[0]
+    moving = painted(tmp_path / "style.mp4")
+    assert [apart(one, first) < apart(first, last) / 3 for one in moving] == [True, True, False, False, False, False]
+    assert [apart(one, last) < apart(first, last) / 3 for one in moving] == [False, False, True, True, True, True]
+    later = painted(tmp_path / "mosaic.png", f"{tmp_path / 'style.mp4'}@1s")
+    assert [apart(one, last) < apart(first, last) / 3 for one in later] == [True, False, False, False, True, True]
+    assert all(apart(one, first) < apart(first, last) / 3 for one in later[2:4])
+    beyond = painted(f"{tmp_path / 'style.mp4'}@9s")  # before the first style it stands
+    assert all(apart(one, first) < apart(first, last) / 3 for one in beyond)
+
+
+def test_style_videos_that_cannot_be(run, clip, tmp_path):
+    words = ["video", clip, "-o", tmp_path / "out.mp4", "--style"]
+    code, _, err = run(*words, clip, "--style", "wave@0.2s")
+    assert code == 2
+    assert "is a video, so no other style may begin at its time, 0 s, or later" in err
+    (tmp_path / "broken.mkv").write_bytes(b"nothing")
+    for name in ("broken.mkv", "nowhere.mp4"):
+        code, _, err = run(*words, tmp_path / name)
+        assert (code, name in err, "Traceback" in err) == (3, True, False)
+    assert not (tmp_path / "out.mp4").exists()

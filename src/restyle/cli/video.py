@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,8 +59,8 @@ def video(
     style: Annotated[
         list[str],
         typer.Option(
-            help="A picture or a gallery name (see: restyle styles). Several are mixed, STYLE:WEIGHT weighs them; with "
-            "@TIME, such as wave@4s, one becomes the other over time.",
+            help="A picture, a gallery name (see: restyle styles), or a video. Several are mixed, STYLE:WEIGHT weighs "
+            "them; with @TIME, such as wave@4s, one becomes the other over time.",
             metavar="STYLE[:WEIGHT][@TIME]",
             autocompletion=complete_styles,
             show_default=False,
@@ -160,6 +161,7 @@ def video(
     try:
         from restyle.video.pipeline import Look, stylize_video
         from restyle.video.reader import check_cut
+        from restyle.video.style_video import style_pictures
         from restyle.video.writer import Encoding, check_sound, check_writable
     except ImportError as error:
         raise MissingExtraError("video", extra="video") from error
@@ -186,11 +188,21 @@ def video(
         raise VideoError(f"there is no file {content!r}")
     words = [_parse_key(text) for text in style]
     wanted_size = parse_size(size)
-    paintings = [restyle.read_image(gallery.find(name)).pixels for _, name, _ in words]
+    paintings = [_read_style(name, at, words) for at, name, _ in words]
     grey = None if mask is None else _read_mask(mask)
     stylizer = Stylizer.load(model, device=device, precision=precision, threads=threads, streams=STREAMS)
-    styles = [stylizer.encode_style(one, size=style_size, crop=style_crop, seed=seed) for one in paintings]
-    track = _track([(at, weight, one) for (at, _, weight), one in zip(words, styles, strict=True)])
+    encode = partial(stylizer.encode_style, size=style_size, crop=style_crop, seed=seed)
+    styles = []
+    for (at, name, weight), pixels in zip(words, paintings, strict=True):
+        if pixels is not None:
+            styles.append((at or 0.0, weight, encode(pixels)))
+            continue
+        with _progress(Path(name).name, quiet=quiet or as_json) as report:
+            for seconds, picture in style_pictures(name, at or 0.0, _length(content, first, last)):
+                styles.append((seconds, weight, encode(picture, cache=False)))  # nobody asks for these again
+                if report:
+                    report(len(styles), None)
+    track = _track(styles)
     look = Look(track, strength, calm, keep_colors, work_size, grey, tile)
     with (
         stopping_like_ctrl_c(),
@@ -260,12 +272,35 @@ def _parse_options(words: list[str]) -> dict[str, str]:
     return options
 
 
-def _track(styles: list[tuple[float | None, float, Any]]) -> StyleTrack:
-    """Styles of one time are mixed; without a time they belong to the start."""
+def _read_style(name: str, at: float | None, words: list[tuple[float | None, str, float]]) -> Any:
+    """The pixels of a style picture; None for a style video, which must be readable and the last of all styles."""
+    from restyle.video.reader import VideoReader
+    from restyle.video.style_video import is_style_video
+
+    if not is_style_video(name):
+        return restyle.read_image(gallery.find(name)).pixels
+    if sum((time or 0.0) >= (at or 0.0) for time, _, _ in words) > 1:
+        raise ValueError(
+            f"the style {name!r} is a video, so no other style may begin at its time, {at or 0:g} s, or later"
+        )
+    VideoReader(name).close()
+    return None
+
+
+def _length(content: str, start: float | None, stop: float | None) -> float | None:
+    """Seconds of what is painted of a video, if its file says them."""
+    from restyle.video.reader import VideoReader
+
+    with VideoReader(content, start=start, stop=stop) as reader:
+        return reader.seconds
+
+
+def _track(styles: list[tuple[float, float, Any]]) -> StyleTrack:
+    """Styles of one time are mixed."""
     from restyle.stylizer import Style
     from restyle.video.pipeline import StyleTrack
 
-    timed = sorted(((at or 0.0, weight, style) for at, weight, style in styles), key=lambda key: key[0])
+    timed = sorted(styles, key=lambda key: key[0])
     keys = []
     for at, group in groupby(timed, key=lambda key: key[0]):
         members = list(group)
