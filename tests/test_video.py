@@ -248,7 +248,9 @@ def test_style_videos_that_cannot_be(run, clip, tmp_path):
     assert code == 2
     assert "is a video, so no other style may begin at its time, 0 s, or later" in err
     (tmp_path / "broken.mkv").write_bytes(b"nothing")
-    for name in ("broken.mkv", "nowhere.mp4"):
+    whole = write_clip(tmp_path / "whole.mkv", panned(40), rate=10).read_bytes()
+    (tmp_path / "short.mkv").write_bytes(whole[: len(whole) // 8])
+    for name in ("broken.mkv", "nowhere.mp4", "short.mkv"):
         code, _, err = run(*words, tmp_path / name)
         assert (code, name in err, "Traceback" in err) == (3, True, False)
     assert not (tmp_path / "out.mp4").exists()

@@ -33,7 +33,7 @@ def style_pictures(path: str | Path, at: float, end: float | None) -> Iterator[t
         Seconds from the start of the output, and (H, W, 3) uint8; one picture at least.
 
     Raises:
-        VideoError: it cannot be read, or no picture of it can be decoded.
+        VideoError: it cannot be read, no picture of it can be decoded, or, once all are read, it is damaged.
         LimitError: see ``VideoReader``.
     """
     due = 0.0
@@ -47,3 +47,5 @@ def style_pictures(path: str | Path, at: float, end: float | None) -> Iterator[t
                 break
     if not due:
         raise VideoError(f"no picture of {str(path)!r} can be decoded")
+    if reader.damaged:
+        raise VideoError(f"the style {str(path)!r} is damaged: {'; '.join(reader.notes)}")
